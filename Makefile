@@ -1,0 +1,51 @@
+# `make` lists what there is. Builds, Python environments and servers go to a cache outside the checkout
+# (IOTML_CACHE, by default ~/.cache/iotml).
+
+SHELL := /bin/bash
+WITH_ENV := deploy/with-env
+SERVERS := deploy/servers/servers
+# librdkafka and paho are built from source: these are what their builds ask for.
+BUILD_PACKAGES := build-essential cmake pkg-config libssl-dev zlib1g-dev
+
+# What `make demo` passes on; the example has the defaults.
+DEMO_FLAGS = $(if $(CARS),--cars $(CARS)) $(if $(RATE),--rate $(RATE)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	$(if $(KAFKA),--kafka $(KAFKA)) $(if $(MQTT),--mqtt $(MQTT)) $(if $(QOS),--qos $(QOS))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check bench train servers-up servers-down venv packages
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: packages ## cars, bridge, scoring and alerts in one process; CARS= RATE= SECONDS= QOS= KAFKA=host:port MQTT=host:port
+	@$(WITH_ENV) cargo run --locked --release -p iotml-examples --bin quickstart -- $(DEMO_FLAGS)
+
+test: packages ## all tests and examples against real servers, which it fetches, starts and stops
+	@$(WITH_ENV) deploy/run-tests
+
+test-all: ## everything that continuous integration runs
+	@.ci/run
+
+check: packages ## fmt, clippy, tests on the embedded servers, docs
+	@$(WITH_ENV) cargo fmt --all --check
+	@$(WITH_ENV) cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(WITH_ENV) cargo test --workspace --locked
+	@RUSTDOCFLAGS="-D warnings" $(WITH_ENV) cargo doc --workspace --no-deps --locked
+
+bench: packages ## the benchmarks of the stages
+	@$(WITH_ENV) cargo bench --workspace --locked
+
+train: packages ## train the default network on the simulator's healthy cars (installs TensorFlow)
+	@IOTML_TRAIN_PYTHON="$$(deploy/python/venv train)/bin/python" $(WITH_ENV) examples/training/run
+
+servers-up: ## start the real servers; then: eval "$(deploy/servers/servers env)"
+	@$(SERVERS) up
+
+servers-down: ## stop them
+	@$(SERVERS) down
+
+venv: ## the Python environment for tests and benchmarks; prints its folder
+	@deploy/python/venv dev
+
+packages: # the Debian packages that a build needs
+	@deploy/apt-packages $(BUILD_PACKAGES)
