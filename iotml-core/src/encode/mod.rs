@@ -1,0 +1,78 @@
+//! Stage five: columns to bytes.
+
+use async_trait::async_trait;
+
+use crate::batch::{Batch, Messages, Rejected};
+use crate::pipeline::TaskContext;
+
+crate::error::stage_error! {
+    /// Why an encoder cannot encode a batch at all. A bad row is rejected by itself.
+    EncodeError
+}
+
+/// Encoded rows.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// One message per row of the batch, with the row's key, time and headers. The message of a rejected row is ignored.
+    pub messages: Messages,
+    /// Rows that cannot be encoded, in ascending order.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Turns columns into messages: after the scorer, before the sink.
+///
+/// # Contract
+/// 1. One message per row, in row order; key, time, topic and target are taken from the row.
+/// 2. [`encode`](Encoder::encode) does no I/O; [`prepare`](Encoder::prepare), called before it, may register a schema.
+/// 3. A row that does not fit is rejected by itself.
+///
+/// # Example
+/// ```
+/// use iotml_core::batch::{Batch, Messages};
+/// use iotml_core::encode::{EncodeError, Encoded, Encoder, envelope};
+///
+/// /// The number of columns, as text.
+/// struct Width;
+///
+/// impl Encoder for Width {
+///     fn encode(&mut self, batch: &Batch) -> Result<Encoded, EncodeError> {
+///         let text = batch.columns().num_columns().to_string();
+///         let mut messages = Messages::with_capacity(batch.len(), batch.len() * text.len());
+///         for row in 0..batch.len() {
+///             messages.push(iotml_core::batch::Message { payload: Some(text.as_bytes()), ..envelope(batch, row) });
+///         }
+///         Ok(Encoded { messages, rejected: vec![] })
+///     }
+/// }
+/// ```
+///
+/// Checked by `iotml_core::testing::encode`.
+#[async_trait]
+pub trait Encoder: Send {
+    /// Called once, first.
+    async fn open(&mut self, _task: &TaskContext) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    /// Does the I/O that `encode` needs for this batch, such as registering a schema.
+    async fn prepare(&mut self, _batch: &Batch) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    /// Encodes one batch.
+    fn encode(&mut self, batch: &Batch) -> Result<Encoded, EncodeError>;
+}
+
+/// The message of `row` without its payload: key, time, topic and target.
+#[inline]
+pub fn envelope(batch: &Batch, row: usize) -> crate::batch::Message<'_> {
+    let raw = batch.raw().messages();
+    let origin = batch.origin(row);
+    crate::batch::Message {
+        payload: None,
+        key: batch.key(row),
+        time: batch.time(row),
+        topic: raw.topic(origin).map(|topic| &**topic),
+        target: raw.target(origin).map(|target| &**target),
+    }
+}

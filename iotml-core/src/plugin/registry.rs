@@ -1,0 +1,132 @@
+//! The registry: `type` name, configuration type, factory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::decode::Decoder;
+use crate::encode::Encoder;
+use crate::error::{ConfigError, Stage};
+use crate::preprocess::Preprocessor;
+use crate::score::Scorer;
+use crate::sink::Sink;
+use crate::source::Source;
+
+/// The configuration of a plug-in: a plain struct that deserializes and describes itself.
+pub trait PluginConfig: DeserializeOwned + JsonSchema + Send + 'static {}
+
+impl<C: DeserializeOwned + JsonSchema + Send + 'static> PluginConfig for C {}
+
+/// What a factory may know of the pipeline it builds for. A factory opens nothing: it is also called to validate.
+#[derive(Clone, Debug)]
+pub struct BuildContext {
+    /// Name of the pipeline.
+    pub pipeline: Arc<str>,
+    /// Number of the task, from 0; every task gets stages of its own.
+    pub task: usize,
+    /// Number of tasks.
+    pub n_tasks: usize,
+}
+
+type Build<S> = Box<dyn Fn(Value, &BuildContext) -> Result<S, ConfigError> + Send + Sync>;
+
+/// One registered plug-in.
+pub struct Plugin<S> {
+    /// What it does, in one line.
+    pub about: &'static str,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    build: Build<S>,
+}
+
+impl<S> Plugin<S> {
+    /// The JSON Schema of its configuration.
+    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.schema)(generator)
+    }
+
+    /// Builds the stage from its configuration, without `type`.
+    pub fn build(&self, config: Value, context: &BuildContext) -> Result<S, ConfigError> {
+        (self.build)(config, context)
+    }
+}
+
+/// The plug-ins a worker knows. There is no global one: a program makes its own and adds what it wants.
+#[derive(Default)]
+pub struct Registry {
+    /// Sources by `type`.
+    pub sources: BTreeMap<&'static str, Plugin<Box<dyn Source>>>,
+    /// Decoders by `type`.
+    pub decoders: BTreeMap<&'static str, Plugin<Box<dyn Decoder>>>,
+    /// Preprocessors by `type`.
+    pub preprocessors: BTreeMap<&'static str, Plugin<Box<dyn Preprocessor>>>,
+    /// Scorers by `type`.
+    pub scorers: BTreeMap<&'static str, Plugin<Box<dyn Scorer>>>,
+    /// Encoders by `type`.
+    pub encoders: BTreeMap<&'static str, Plugin<Box<dyn Encoder>>>,
+    /// Sinks by `type`.
+    pub sinks: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
+}
+
+macro_rules! register {
+    ($(#[$doc:meta])* $method:ident, $field:ident, $stage:ty) => {
+        $(#[$doc])*
+        ///
+        /// Panics if the name is taken: two plug-ins of one name are a defect of the program, not of its configuration.
+        pub fn $method<C: PluginConfig>(
+            &mut self,
+            name: &'static str,
+            about: &'static str,
+            build: impl Fn(C, &BuildContext) -> Result<$stage, ConfigError> + Send + Sync + 'static,
+        ) -> &mut Self {
+            let plugin = plugin(about, build);
+            assert!(self.$field.insert(name, plugin).is_none(), "a plug-in of type {name:?} is registered twice");
+            self
+        }
+    };
+}
+
+impl Registry {
+    /// A registry with the plug-ins of core: decoders, preprocessors, encoders and sinks without a server.
+    pub fn with_core() -> Self {
+        let mut registry = Self::default();
+        super::core::register(&mut registry);
+        registry
+    }
+
+    register!(/** Adds a source. */ source, sources, Box<dyn Source>);
+    register!(/** Adds a decoder. */ decoder, decoders, Box<dyn Decoder>);
+    register!(/** Adds a preprocessor. */ preprocessor, preprocessors, Box<dyn Preprocessor>);
+    register!(/** Adds a scorer. */ scorer, scorers, Box<dyn Scorer>);
+    register!(/** Adds an encoder. */ encoder, encoders, Box<dyn Encoder>);
+    register!(/** Adds a sink. */ sink, sinks, Arc<dyn Sink>);
+
+    /// The `type` names of a stage, in alphabetical order.
+    pub fn names(&self, stage: Stage) -> Vec<&'static str> {
+        match stage {
+            Stage::Source => self.sources.keys().copied().collect(),
+            Stage::Decode => self.decoders.keys().copied().collect(),
+            Stage::Preprocess => self.preprocessors.keys().copied().collect(),
+            Stage::Score => self.scorers.keys().copied().collect(),
+            Stage::Encode => self.encoders.keys().copied().collect(),
+            Stage::Sink => self.sinks.keys().copied().collect(),
+        }
+    }
+}
+
+fn plugin<C: PluginConfig, S: 'static>(
+    about: &'static str,
+    build: impl Fn(C, &BuildContext) -> Result<S, ConfigError> + Send + Sync + 'static,
+) -> Plugin<S> {
+    Plugin {
+        about,
+        schema: |generator| C::json_schema(generator),
+        build: Box::new(move |config, context| {
+            let config = serde_json::from_value(config)
+                .map_err(|source| ConfigError::with(format!("configuration does not fit: {source}"), source))?;
+            build(config, context)
+        }),
+    }
+}

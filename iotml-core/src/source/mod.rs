@@ -1,0 +1,132 @@
+//! Stage one: receives raw messages and acknowledges them once they are durable elsewhere.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::batch::{Ack, Lane, LaneInfo, RawBatch};
+use crate::pipeline::TaskContext;
+
+crate::error::stage_error! {
+    /// Why a source cannot go on, or not now. A bad message is not an error: it is yielded as it is.
+    SourceError
+}
+
+/// What a [`Source`] has to say.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SourceEvent {
+    /// Lanes begin. Comes before the first message of each; the pipeline restores their state.
+    Assigned(Vec<LaneInfo>),
+    /// Messages, in receive order within each lane.
+    Batch(RawBatch),
+    /// Nothing is ready, and nothing more can be expected until what is in flight is acknowledged or new data arrives.
+    Idle,
+    /// Lanes are about to leave in good order: the pipeline drains them until `deadline`, acknowledges what is
+    /// durable, and calls [`Source::release`] whether or not all was drained.
+    Revoking {
+        /// The lanes that leave.
+        lanes: Vec<Lane>,
+        /// How long the far side waits.
+        deadline: Duration,
+    },
+    /// Lanes are gone: their positions are void and must not be acknowledged any more (invariant 3).
+    Lost {
+        /// The lanes that are gone.
+        lanes: Vec<Lane>,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// A bounded source has yielded everything.
+    End,
+}
+
+/// What the pipeline has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Batches are welcome.
+    Batches,
+    /// The bound on memory or rows in flight is reached: yield any event but [`SourceEvent::Batch`].
+    EventsOnly,
+}
+
+/// Receives raw messages: the first stage, before the decoder.
+///
+/// # Contract
+/// 1. [`open`](Source::open) is called once before anything else; connections and native handles begin there, not
+///    in the constructor, and an unreachable or refusing server is reported there with what to do.
+/// 2. [`poll`](Source::poll) waits for the next event. It never waits for a sink (invariant 5): keep-alives and
+///    heartbeats go on in the source's own thread whether or not it is polled.
+/// 3. [`Assigned`](SourceEvent::Assigned) names every lane before its first message. Sequence numbers of a lane start at
+///    0 and have no holes.
+/// 4. While polled with [`Demand::EventsOnly`] no batch comes out, and the source holds back the sender by its own bounded
+///    window (Receive Maximum, pause) instead of growing (invariants 5 and 6).
+/// 5. A batch is yielded when it is full, when the configured delay has passed, or at once when the window is exhausted or
+///    nothing more is waiting.
+/// 6. After [`Lost`](SourceEvent::Lost), or after `release`, acknowledgements of those lanes are ignored.
+///
+/// # Delivery
+/// Nothing is acknowledged to the far side before [`ack`](Source::ack) says so (invariant 1). An unacknowledged message
+/// comes again after a restart.
+///
+/// # Errors
+/// `Retryable` makes the pipeline poll again after a back-off; `Fatal` ends the task after a drain. `Record` is not used:
+/// what was received is yielded, and the decoder rejects it.
+///
+/// # Cancellation
+/// `poll` is cancel-safe: dropping its future loses no message and no event.
+///
+/// # Example
+/// ```
+/// use iotml_core::batch::{Ack, Coordinate, Lane, LaneInfo, Message, Position, RawBatch, RawMessage};
+/// use iotml_core::pipeline::TaskContext;
+/// use iotml_core::source::{Demand, Source, SourceError, SourceEvent};
+///
+/// /// Yields one line, then ends.
+/// struct Once(Vec<SourceEvent>);
+///
+/// #[iotml_core::async_trait]
+/// impl Source for Once {
+///     async fn open(&mut self, _: &TaskContext) -> Result<(), SourceError> {
+///         let mut batch = RawBatch::default();
+///         batch.push(RawMessage {
+///             message: Message { payload: Some(b"speed=3"), ..Message::default() },
+///             position: Position { lane: Lane(0), seq: 0 },
+///             coordinate: Coordinate::NONE,
+///         });
+///         let lane = LaneInfo { lane: Lane(0), partition: "line-0".into() };
+///         self.0 = vec![SourceEvent::End, SourceEvent::Batch(batch), SourceEvent::Assigned(vec![lane])];
+///         Ok(())
+///     }
+///     async fn poll(&mut self, _: Demand) -> Result<SourceEvent, SourceError> {
+///         Ok(self.0.pop().unwrap_or(SourceEvent::End))
+///     }
+///     fn ack(&mut self, _: &[Ack]) -> Result<(), SourceError> {
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// Checked by `iotml_core::testing::source`.
+#[async_trait]
+pub trait Source: Send {
+    /// Connects. Called once, first.
+    async fn open(&mut self, task: &TaskContext) -> Result<(), SourceError>;
+
+    /// Waits for the next event.
+    async fn poll(&mut self, demand: Demand) -> Result<SourceEvent, SourceError>;
+
+    /// Takes note that prefixes of lanes are durable. Hands over to the source's own thread and returns at once; lanes
+    /// that are gone are ignored.
+    fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError>;
+
+    /// Ends the hand-back begun by [`SourceEvent::Revoking`]: makes the acknowledgements so far durable and lets the lanes go.
+    async fn release(&mut self, _lanes: &[Lane]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Makes all acknowledgements durable and disconnects, leaving what is unacknowledged to be redelivered.
+    async fn close(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
