@@ -5,7 +5,12 @@ from pathlib import Path
 
 from . import gather, ready
 
-OPENS = ("java.base/java.lang", "java.base/java.nio", "java.base/sun.nio.ch", "jdk.management/com.sun.management.internal")
+OPENS = (
+    "java.base/java.lang",
+    "java.base/java.nio",
+    "java.base/sun.nio.ch",
+    "jdk.management/com.sun.management.internal",
+)
 
 
 class HiveMq:
