@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::batch::LaneInfo;
+
 /// Why state could not be kept or restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,7 +34,11 @@ pub enum StateError {
 /// 1. `restore(p, snapshot(p))` gives back the same behaviour for partition `p`; other partitions are untouched.
 /// 2. After `forget(p)` nothing of `p` is kept in memory.
 /// 3. A snapshot carries its own version; an unknown or damaged one is an error, never a panic.
+/// 4. `assigned` comes before the first row of a lane: a row's partition is that of its lane
+///    ([`RawBatch::lane`](crate::batch::RawBatch::lane)), and rows of a lane never announced have no partition.
 pub trait Stateful {
+    /// Takes note of which partition the rows of each lane belong to, before `restore` of that partition.
+    fn assigned(&mut self, _lanes: &[LaneInfo]) {}
     /// The state of `partition`; `None` where there is none.
     fn snapshot(&self, partition: &str) -> Result<Option<Vec<u8>>, StateError>;
     /// Replaces the state of `partition`.
