@@ -15,6 +15,7 @@ pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
 
 type Labels = Vec<(String, String)>;
+type Latency = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// Bounds of latency histograms in seconds, from 0.5 ms to 30 s.
 const LATENCY_BOUNDS: [f64; 15] =
@@ -34,7 +35,7 @@ struct Families {
     registry: Registry,
     counters: BTreeMap<String, Family<Labels, Counter>>,
     gauges: BTreeMap<String, Family<Labels, Gauge>>,
-    latencies: BTreeMap<String, Family<Labels, Histogram, fn() -> Histogram>>,
+    latencies: BTreeMap<String, Latency>,
 }
 
 impl Metrics {

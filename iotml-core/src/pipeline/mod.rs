@@ -1,5 +1,34 @@
 //! The pipeline: joins the stages, and alone spawns, retries, sleeps and counts.
+//!
+//! ```text
+//! source -> decode -> preprocess -> score -> for each route: encode -> sink
+//!    ^                                                                  |
+//!    +------------ acknowledgements, by lane, in receive order ---------+
+//! ```
+//!
+//! Each task has one OS thread that decodes, preprocesses, scores and encodes; sources receive and sinks deliver in
+//! threads of their own, with bounded hand-over on both sides. [`PipelineSpec`] says what to run, [`Pipeline::start`]
+//! runs it, [`PipelineHandle`] watches and stops it.
 
+mod audit;
+mod board;
+mod chain;
 mod context;
+mod dead_letter;
+mod error;
+mod handle;
+mod outlet;
+mod retry;
+mod spec;
+mod step;
+mod task;
+mod tracker;
+mod when;
 
+pub use audit::Audit;
 pub use context::TaskContext;
+pub use dead_letter::header;
+pub use error::PipelineError;
+pub use handle::{Health, Pipeline, PipelineHandle, Summary};
+pub use spec::{BuildTask, PipelineOptions, PipelineSpec, Route, TaskStages, Tolerance};
+pub use when::When;

@@ -15,6 +15,7 @@ crate::error::stage_error! {
 /// What a [`Source`] has to say.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "moved once a batch; nearly every event is a batch")]
 pub enum SourceEvent {
     /// Lanes begin. Comes before the first message of each; the pipeline restores their state.
     Assigned(Vec<LaneInfo>),

@@ -1,0 +1,79 @@
+//! Why a pipeline could not start, or stopped.
+
+use crate::error::{BoxError, ConfigError, Stage};
+
+/// Why a pipeline could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A stage failed for good, or a batch failed for longer than `errors.retry.timeout`.
+    #[error("{stage} {name:?} failed")]
+    Stage {
+        /// The stage.
+        stage: Stage,
+        /// Its name.
+        name: String,
+        /// The stage's own error.
+        #[source]
+        source: BoxError,
+    },
+    /// A row was rejected while `errors.tolerance` is `none`.
+    #[error(
+        "{stage} {name:?} rejected a row of topic {topic:?}, partition {partition}, offset {offset}, and \
+         errors.tolerance is \"none\""
+    )]
+    Rejected {
+        /// The stage.
+        stage: Stage,
+        /// Its name.
+        name: String,
+        /// Where the row came from.
+        topic: String,
+        /// Kafka partition or MQTT connection.
+        partition: i32,
+        /// Kafka offset or MQTT packet id.
+        offset: i64,
+        /// Why.
+        #[source]
+        cause: crate::error::Cause,
+    },
+    /// The state of a stage could not be kept or restored.
+    #[error("state failed")]
+    State(#[from] crate::state::StateError),
+    /// The operating system refused a thread or a runtime.
+    #[error("a task cannot be started")]
+    Spawn(#[source] std::io::Error),
+    /// A stage panicked: a defect of the stage.
+    #[error("task {task} panicked: {message}")]
+    Panicked {
+        /// Number of the task.
+        task: usize,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl PipelineError {
+    pub(super) fn stage(stage: Stage, name: &str, source: BoxError) -> Self {
+        Self::Stage { stage, name: name.to_owned(), source }
+    }
+
+    /// The error and its causes in one line, as a person wants to read it.
+    pub fn report(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // A transparent wrapper repeats its cause word for word.
+            if !line.ends_with(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
+            cause = error.source();
+        }
+        line
+    }
+}

@@ -1,0 +1,155 @@
+//! One way out of a task: a queue in front of a sink, with the writes in flight and the pause after a failure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::retry::Retry;
+use super::tracker::BatchId;
+use super::{PipelineOptions, When};
+use crate::encode::Encoder;
+use crate::metrics::{Counter, Histogram, Metrics};
+use crate::sink::{Outgoing, Sink, SinkError, Written};
+
+/// What an outlet owes the rows that take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// Acknowledgement waits for it.
+    Required,
+    /// Rows may be dropped, counted.
+    BestEffort,
+    /// It takes rejected rows, and acknowledgement waits for it.
+    DeadLetter,
+}
+
+/// Rows waiting for a write, or for another try.
+pub(super) struct Pending {
+    /// Order of the outlet; a retried write takes its old place again.
+    seq: u64,
+    pub id: BatchId,
+    pub rows: Outgoing,
+    retry: Option<Retry>,
+}
+
+/// A write that ended.
+pub(super) struct Finished {
+    pub outlet: usize,
+    pub pending: Pending,
+    pub result: Result<Written, SinkError>,
+}
+
+pub(super) struct Outlet {
+    pub name: Arc<str>,
+    pub when: Option<When>,
+    pub encoder: Option<Box<dyn Encoder>>,
+    pub sink: Arc<dyn Sink>,
+    pub duty: Duty,
+    queue: VecDeque<Pending>,
+    n_writing: usize,
+    next_seq: u64,
+    paused_until: Option<Instant>,
+    is_broken: bool,
+    pub n_rows: Counter,
+    pub n_dropped: Counter,
+    pub n_retries: Counter,
+    write_seconds: Histogram,
+}
+
+impl Outlet {
+    pub fn new(
+        name: Arc<str>,
+        when: Option<When>,
+        encoder: Option<Box<dyn Encoder>>,
+        sink: Arc<dyn Sink>,
+        duty: Duty,
+        metrics: &Metrics,
+    ) -> Self {
+        let metrics = metrics.with(&[("route", &name)]);
+        Self {
+            n_rows: metrics.counter("iotml_sink_rows", "Rows made durable.", &[]),
+            n_dropped: metrics.counter("iotml_sink_dropped_rows", "Rows a best-effort route gave up.", &[]),
+            n_retries: metrics.counter("iotml_sink_retries", "Writes tried again.", &[]),
+            write_seconds: metrics.latency("iotml_sink_write_seconds", "From the call of write to durable.", &[]),
+            name,
+            when,
+            encoder,
+            sink,
+            duty,
+            queue: VecDeque::new(),
+            n_writing: 0,
+            next_seq: 0,
+            paused_until: None,
+            is_broken: false,
+        }
+    }
+
+    /// Queues rows behind all others; a full best-effort queue drops them.
+    pub fn push(&mut self, id: BatchId, rows: Outgoing, options: &PipelineOptions) {
+        let is_full = self.queue.len() >= options.best_effort_queue || self.is_broken;
+        if self.duty == Duty::BestEffort && is_full {
+            self.n_dropped.inc_by(rows.len() as u64);
+            return;
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.queue.push_back(Pending { seq, id, rows, retry: None });
+    }
+
+    /// Queues a failed write again in its old place. Gives the rows back if the budget is spent.
+    pub fn push_again(
+        &mut self,
+        mut failed: Pending,
+        options: &PipelineOptions,
+        now: Instant,
+    ) -> Result<(), Box<Pending>> {
+        let retry = failed.retry.get_or_insert_with(|| Retry::new(options, now));
+        let Some(at) = retry.next(now) else { return Err(Box::new(failed)) };
+        self.n_retries.inc();
+        self.paused_until = Some(self.paused_until.map_or(at, |paused| paused.max(at)));
+        let place = self.queue.partition_point(|queued| queued.seq < failed.seq);
+        self.queue.insert(place, failed);
+        Ok(())
+    }
+
+    /// Begins the next write if the sink has room and no pause is on.
+    pub fn next_write(&mut self, outlet: usize, now: Instant) -> Option<BoxFuture<'static, Finished>> {
+        if self.paused_until.is_some_and(|until| until > now) || self.n_writing >= self.sink.max_in_flight().max(1) {
+            return None;
+        }
+        self.paused_until = None;
+        let pending = self.queue.pop_front()?;
+        self.n_writing += 1;
+        let (sink, seconds) = (self.sink.clone(), self.write_seconds.clone());
+        let write = async move {
+            let result = sink.write(pending.rows.clone()).await;
+            seconds.observe(now.elapsed().as_secs_f64());
+            Finished { outlet, pending, result }
+        };
+        Some(write.boxed())
+    }
+
+    /// A write has ended.
+    pub fn write_ended(&mut self) {
+        self.n_writing -= 1;
+    }
+
+    /// A best-effort route whose sink failed for good takes no more rows.
+    pub fn give_up(&mut self) {
+        self.is_broken = true;
+        let n_rows: usize = self.queue.drain(..).map(|pending| pending.rows.len()).sum();
+        self.n_dropped.inc_by(n_rows as u64);
+    }
+
+    /// When to look again, if a pause is on.
+    pub fn wakes_at(&self) -> Option<Instant> {
+        if self.queue.is_empty() { None } else { self.paused_until }
+    }
+
+    /// Whether nothing waits and nothing is being written.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.n_writing == 0
+    }
+}

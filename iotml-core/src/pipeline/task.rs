@@ -1,0 +1,397 @@
+//! One task: a source, the chain, the routes, and the loop that moves rows between them.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use super::board::{Board, TaskMetrics};
+use super::chain::Chain;
+use super::outlet::{Duty, Finished, Outlet};
+use super::retry::{Failure, Retry};
+use super::tracker::{BatchId, Tracker};
+use super::{PipelineError, PipelineOptions, TaskContext, TaskStages};
+use crate::batch::{Batch, Lane, RawBatch};
+use crate::error::{Class, Stage};
+use crate::source::{Demand, Source, SourceEvent};
+use crate::state::StateStore;
+
+/// Rows between two steps of the task.
+pub(super) enum Work {
+    /// Received messages, to go through the chain.
+    Chain(BatchId, Arc<RawBatch>),
+    /// Rows that came out of it, to be encoded for one outlet.
+    Encode(BatchId, Batch, usize),
+}
+
+/// A hand-back of lanes that has begun.
+struct Revoking {
+    lanes: Vec<Lane>,
+    deadline: Instant,
+}
+
+pub(super) struct Task {
+    pub context: TaskContext,
+    pub options: PipelineOptions,
+    source: Box<dyn Source>,
+    pub chain: Chain,
+    pub outlets: Vec<Outlet>,
+    pub tracker: Tracker,
+    pub work: VecDeque<Work>,
+    /// The pause of the step at the head of `work` after it failed.
+    work_retry: Option<(Retry, Instant)>,
+    writes: FuturesUnordered<BoxFuture<'static, Finished>>,
+    poll_retry: Option<(Retry, Instant)>,
+    partitions: HashMap<Lane, Arc<str>>,
+    revoking: Option<Revoking>,
+    state: Option<Arc<dyn StateStore>>,
+    next_snapshot: Instant,
+    has_ended: bool,
+    stop_by: Option<Instant>,
+    pub metrics: TaskMetrics,
+    board: Arc<Board>,
+}
+
+/// How much work may wait in front of the chain: one batch to work on and one to overlap with.
+const MAX_WAITING: usize = 2;
+
+impl Task {
+    pub fn new(
+        context: TaskContext,
+        options: PipelineOptions,
+        stages: TaskStages,
+        state: Option<Arc<dyn StateStore>>,
+        board: Arc<Board>,
+    ) -> Self {
+        let metrics = &context.metrics;
+        let mut outlets: Vec<Outlet> = Vec::new();
+        for route in stages.routes {
+            let duty = if route.required { Duty::Required } else { Duty::BestEffort };
+            outlets.push(Outlet::new(route.name.into(), route.when, route.encoder, route.sink, duty, metrics));
+        }
+        if let Some(sink) = stages.dead_letter {
+            outlets.push(Outlet::new("dead_letter".into(), None, None, sink, Duty::DeadLetter, metrics));
+        }
+        let preprocessors = stages.preprocessors.into_iter().map(|(name, stage)| (name.into(), stage)).collect();
+        Self {
+            metrics: TaskMetrics::new(metrics),
+            source: stages.source,
+            chain: Chain { decoder: stages.decoder, preprocessors, scorer: stages.scorer },
+            outlets,
+            tracker: Tracker::default(),
+            work: VecDeque::new(),
+            work_retry: None,
+            writes: FuturesUnordered::new(),
+            poll_retry: None,
+            partitions: HashMap::new(),
+            revoking: None,
+            state,
+            next_snapshot: Instant::now() + options.state_interval,
+            has_ended: false,
+            stop_by: None,
+            context,
+            options,
+            board,
+        }
+    }
+
+    /// Opens every stage, sinks first and the source last, so that nothing is received before it can be delivered.
+    pub async fn open(&mut self) -> Result<(), PipelineError> {
+        let context = &self.context;
+        for outlet in &mut self.outlets {
+            let failed = |error| PipelineError::stage(Stage::Sink, &outlet.name, error);
+            outlet.sink.open(context).await.map_err(|error| failed(error.into()))?;
+            outlet.sink.begin().await.map_err(|error| failed(error.into()))?;
+            if let Some(encoder) = &mut outlet.encoder {
+                let opened = encoder.open(context).await;
+                opened.map_err(|error| PipelineError::stage(Stage::Encode, &outlet.name, error.into()))?;
+            }
+        }
+        if let Some(scorer) = &mut self.chain.scorer {
+            let opened = scorer.open(context).await;
+            opened.map_err(|error| PipelineError::stage(Stage::Score, "score", error.into()))?;
+        }
+        for (name, preprocessor) in &mut self.chain.preprocessors {
+            let opened = preprocessor.open(context).await;
+            opened.map_err(|error| PipelineError::stage(Stage::Preprocess, name, error.into()))?;
+        }
+        let opened = self.chain.decoder.open(context).await;
+        opened.map_err(|error| PipelineError::stage(Stage::Decode, "decode", error.into()))?;
+        let opened = self.source.open(context).await;
+        opened.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))
+    }
+
+    /// Runs until the source ends, `stop` is set, or a stage fails; then closes every stage in any case.
+    ///
+    /// Returns whether everything in flight was drained.
+    pub async fn run(&mut self, mut stop: watch::Receiver<bool>) -> Result<bool, PipelineError> {
+        let ran = self.turn_until_done(&mut stop).await;
+        if ran.is_err() {
+            self.let_writes_end().await;
+        }
+        let is_drained = self.tracker.is_empty();
+        let closed = self.close().await;
+        self.show();
+        ran.and(closed).map(|()| is_drained)
+    }
+
+    async fn turn_until_done(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), PipelineError> {
+        loop {
+            let mut now = Instant::now();
+            if self.work_retry.as_ref().is_none_or(|(_, at)| *at <= now)
+                && let Some(work) = self.work.pop_front()
+            {
+                self.step(work, now).await?;
+                now = Instant::now();
+            }
+            self.start_writes(now).await?;
+            while let Some(Some(finished)) = self.writes.next().now_or_never() {
+                self.finish(finished)?;
+                self.start_writes(now).await?;
+            }
+            self.acknowledge().await?;
+            self.end_revoking(now).await?;
+            self.snapshot_when_due(now)?;
+            self.show();
+            if self.is_done(now) {
+                return Ok(());
+            }
+            let can_step = !self.work.is_empty() && self.work_retry.as_ref().is_none_or(|(_, at)| *at <= now);
+            if can_step && self.work.len() >= MAX_WAITING {
+                continue;
+            }
+            let demand = self.demand();
+            let wake = if can_step { now } else { self.wakes_at(now) };
+            let may_poll = !self.has_ended && self.poll_retry.as_ref().is_none_or(|(_, at)| *at <= now);
+            tokio::select! {
+                biased;
+                Some(finished) = self.writes.next(), if !self.writes.is_empty() => self.finish(finished)?,
+                event = self.source.poll(demand), if may_poll => self.take(event)?,
+                _ = stop.wait_for(|stop| *stop), if self.stop_by.is_none() => {
+                    self.stop_by = Some(Instant::now() + self.options.drain_timeout);
+                }
+                () = sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    fn demand(&self) -> Demand {
+        let has_room = self.tracker.n_bytes() < self.options.max_in_flight_bytes
+            && self.tracker.n_rows() < self.options.max_in_flight_rows
+            && self.work.len() < MAX_WAITING;
+        let is_leaving = self.stop_by.is_some() || self.revoking.is_some();
+        if has_room && !is_leaving { Demand::Batches } else { Demand::EventsOnly }
+    }
+
+    /// The earliest time at which something must be looked at without an event.
+    fn wakes_at(&self, now: Instant) -> Instant {
+        let mut wakes = vec![now + Duration::from_secs(1), self.next_snapshot];
+        wakes.extend(self.work_retry.as_ref().map(|(_, at)| *at));
+        wakes.extend(self.poll_retry.as_ref().map(|(_, at)| *at));
+        wakes.extend(self.revoking.as_ref().map(|revoking| revoking.deadline));
+        wakes.extend(self.stop_by);
+        wakes.extend(self.outlets.iter().filter_map(Outlet::wakes_at));
+        wakes.into_iter().filter(|at| *at > now).min().unwrap_or(now)
+    }
+
+    fn is_done(&self, now: Instant) -> bool {
+        let is_empty = self.tracker.is_empty() && self.work.is_empty() && self.outlets.iter().all(Outlet::is_idle);
+        let is_late = self.stop_by.is_some_and(|by| now >= by);
+        (self.has_ended || self.stop_by.is_some()) && is_empty || is_late
+    }
+
+    fn take(&mut self, event: Result<SourceEvent, crate::source::SourceError>) -> Result<(), PipelineError> {
+        let now = Instant::now();
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                let class = error.class();
+                let failure = PipelineError::stage(Stage::Source, "source", error.into());
+                if class != Class::Retryable {
+                    return Err(failure);
+                }
+                tracing::warn!(error = failure.report(), "the source failed and is tried again");
+                let (mut retry, _) = self.poll_retry.take().unwrap_or_else(|| (Retry::new(&self.options, now), now));
+                let at = retry.next(now).ok_or(failure)?;
+                self.poll_retry = Some((retry, at));
+                return Ok(());
+            }
+        };
+        self.poll_retry = None;
+        match event {
+            SourceEvent::Assigned(lanes) => {
+                for info in lanes {
+                    self.tracker.assign(info.lane);
+                    self.restore(&info.partition)?;
+                    self.partitions.insert(info.lane, info.partition);
+                }
+            }
+            SourceEvent::Batch(raw) => {
+                let raw = Arc::new(raw);
+                let id = self.tracker.receive(raw.clone(), now).map_err(|what| {
+                    let message = format!("the source broke its contract: {what}");
+                    PipelineError::stage(Stage::Source, "source", message.into())
+                })?;
+                self.work.push_back(Work::Chain(id, raw));
+            }
+            SourceEvent::Idle => {}
+            SourceEvent::Revoking { lanes, deadline } => {
+                self.revoking = Some(Revoking { lanes, deadline: now + deadline });
+            }
+            SourceEvent::Lost { lanes, reason } => {
+                tracing::warn!(lanes = lanes.len(), reason, "positions are void: their messages will come again");
+                for lane in lanes {
+                    self.tracker.drop_lane(lane);
+                    if let Some(partition) = self.partitions.remove(&lane) {
+                        self.forget(&partition);
+                    }
+                }
+            }
+            SourceEvent::End => self.has_ended = true,
+        }
+        Ok(())
+    }
+
+    /// Does one step; a failure that may pass puts it back and pauses.
+    async fn step(&mut self, work: Work, now: Instant) -> Result<(), PipelineError> {
+        match self.try_step(work).await {
+            Ok(()) => {
+                self.work_retry = None;
+                Ok(())
+            }
+            Err((_, Failure::Task(error))) => Err(error),
+            Err((work, Failure::Retryable(error))) => {
+                tracing::warn!(error = error.report(), "a step failed and is tried again");
+                let (mut retry, _) = self.work_retry.take().unwrap_or_else(|| (Retry::new(&self.options, now), now));
+                let at = retry.next(Instant::now()).ok_or(error)?;
+                self.work_retry = Some((retry, at));
+                self.work.push_front(work);
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins all writes that may begin. Each is polled at once, because that fixes its place at the far side.
+    async fn start_writes(&mut self, now: Instant) -> Result<(), PipelineError> {
+        for outlet in 0..self.outlets.len() {
+            while let Some(mut write) = self.outlets[outlet].next_write(outlet, now) {
+                match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
+                    Poll::Ready(finished) => self.finish(finished)?,
+                    Poll::Pending => self.writes.push(write),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits and acknowledges the prefixes that have become durable.
+    async fn acknowledge(&mut self) -> Result<(), PipelineError> {
+        let acks = self.tracker.take_acks();
+        if acks.is_empty() {
+            return Ok(());
+        }
+        for outlet in &self.outlets {
+            let failed = |error| PipelineError::stage(Stage::Sink, &outlet.name, error);
+            outlet.sink.commit(&acks).await.map_err(|error| failed(error.into()))?;
+            outlet.sink.begin().await.map_err(|error| failed(error.into()))?;
+        }
+        let acked = self.source.ack(&acks);
+        acked.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))
+    }
+
+    async fn end_revoking(&mut self, now: Instant) -> Result<(), PipelineError> {
+        let Some(revoking) = self.revoking.take_if(|r| self.tracker.is_drained(&r.lanes) || now >= r.deadline) else {
+            return Ok(());
+        };
+        for lane in &revoking.lanes {
+            self.tracker.drop_lane(*lane);
+            if let Some(partition) = self.partitions.remove(lane) {
+                self.snapshot(&partition)?;
+                self.forget(&partition);
+            }
+        }
+        let released = self.source.release(&revoking.lanes).await;
+        released.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))
+    }
+
+    /// After a failure: what is being written may still become durable, and need not be redelivered then.
+    async fn let_writes_end(&mut self) {
+        let deadline = Instant::now() + self.options.drain_timeout;
+        let end = async {
+            while let Some(finished) = self.writes.next().await {
+                // The first error is the one to report; a later one only leaves its rows unacknowledged.
+                let _ = self.finish(finished);
+            }
+        };
+        let _ = tokio::time::timeout_at(deadline.into(), end).await;
+        let _ = self.acknowledge().await;
+    }
+
+    async fn close(&mut self) -> Result<(), PipelineError> {
+        let partitions: Vec<_> = self.partitions.values().cloned().collect();
+        let kept = partitions.iter().try_for_each(|partition| self.snapshot(partition));
+        let patience = self.options.drain_timeout.max(Duration::from_secs(1));
+        let late = |what| PipelineError::stage(what, what.as_str(), "it did not close in time".into());
+        let source = match tokio::time::timeout(patience, self.source.close()).await {
+            Ok(closed) => closed.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into())),
+            Err(_) => Err(late(Stage::Source)),
+        };
+        let mut sinks = Ok(());
+        for outlet in &self.outlets {
+            let closed = match tokio::time::timeout(patience, outlet.sink.close()).await {
+                Ok(closed) => closed.map_err(|error| PipelineError::stage(Stage::Sink, &outlet.name, error.into())),
+                Err(_) => Err(late(Stage::Sink)),
+            };
+            sinks = sinks.and(closed);
+        }
+        kept.and(source).and(sinks)
+    }
+
+    fn snapshot_when_due(&mut self, now: Instant) -> Result<(), PipelineError> {
+        if now < self.next_snapshot {
+            return Ok(());
+        }
+        self.next_snapshot = now + self.options.state_interval;
+        let partitions: Vec<_> = self.partitions.values().cloned().collect();
+        partitions.iter().try_for_each(|partition| self.snapshot(partition))
+    }
+
+    fn snapshot(&mut self, partition: &str) -> Result<(), PipelineError> {
+        let Some(store) = &self.state else { return Ok(()) };
+        for (name, stage) in self.chain.stateful() {
+            if let Some(snapshot) = stage.snapshot(partition)? {
+                store.put(&name, partition, &snapshot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, partition: &str) -> Result<(), PipelineError> {
+        let Some(store) = &self.state else { return Ok(()) };
+        for (name, stage) in self.chain.stateful() {
+            if let Some(snapshot) = store.get(&name, partition)? {
+                stage.restore(partition, &snapshot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, partition: &str) {
+        for (_, stage) in self.chain.stateful() {
+            stage.forget(partition);
+        }
+    }
+
+    fn show(&mut self) {
+        let audit = self.tracker.audit();
+        self.metrics.update(audit, self.tracker.n_bytes());
+        self.board.update(audit, self.tracker.oldest());
+    }
+}

@@ -1,0 +1,324 @@
+//! What is in flight, row by row, and how far each lane may be acknowledged (invariants 1 to 4).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Audit;
+use crate::batch::{Ack, Lane, RawBatch};
+
+/// A batch in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct BatchId(u64);
+
+/// What became of a row; where its routes differ, the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    Filtered,
+    Delivered,
+    Skipped,
+    DeadLettered,
+}
+
+/// Counts, for every row in flight, the required routes still open, and acknowledges the contiguous prefix of each lane.
+#[derive(Debug, Default)]
+pub(super) struct Tracker {
+    batches: HashMap<BatchId, InFlight>,
+    /// Receive order, for the age of the oldest; entries of finished batches are dropped lazily.
+    order: VecDeque<BatchId>,
+    next_id: u64,
+    lanes: HashMap<Lane, Progress>,
+    n_bytes: usize,
+    audit: Audit,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    raw: Arc<RawBatch>,
+    /// Required results still open per message; one token stands in until the stages have decided the routes.
+    open: Vec<u16>,
+    outcome: Vec<Outcome>,
+    n_open: usize,
+    n_bytes: usize,
+    received: Instant,
+}
+
+/// A lane: everything before `next` is done, and of what comes behind, `done[i]` says it of `next + i`.
+#[derive(Debug, Default)]
+struct Progress {
+    next: u64,
+    done: VecDeque<bool>,
+    received: u64,
+    acked: u64,
+}
+
+impl Progress {
+    fn mark(&mut self, seq: u64) {
+        if seq < self.next {
+            return;
+        }
+        let at = (seq - self.next) as usize;
+        if at >= self.done.len() {
+            self.done.resize(at + 1, false);
+        }
+        self.done[at] = true;
+        while self.done.front() == Some(&true) {
+            self.done.pop_front();
+            self.next += 1;
+        }
+    }
+}
+
+impl Tracker {
+    /// A lane begins.
+    pub fn assign(&mut self, lane: Lane) {
+        self.lanes.insert(lane, Progress::default());
+    }
+
+    /// A lane is gone: its positions are void, though its rows still count until they are done (invariant 3).
+    pub fn drop_lane(&mut self, lane: Lane) {
+        self.lanes.remove(&lane);
+    }
+
+    /// Takes in received messages; each stays in flight until [`decide`](Tracker::decide) and all that it opened are done.
+    ///
+    /// Errs if a lane was not announced or its numbers have a hole, which would acknowledge what was never seen.
+    pub fn receive(&mut self, raw: Arc<RawBatch>, now: Instant) -> Result<BatchId, String> {
+        for position in raw.positions() {
+            if let Some(lane) = self.lanes.get_mut(&position.lane) {
+                if position.seq != lane.received {
+                    let (lane_no, seq, want) = (position.lane.0, position.seq, lane.received);
+                    return Err(format!("the source numbered a message of lane {lane_no} {seq} instead of {want}"));
+                }
+                lane.received += 1;
+            } else {
+                return Err(format!("the source yielded a message of lane {}, which is not assigned", position.lane.0));
+            }
+        }
+        let id = BatchId(self.next_id);
+        self.next_id += 1;
+        let n_bytes = raw.n_bytes();
+        self.n_bytes += n_bytes;
+        self.audit.received += raw.len() as u64;
+        self.audit.in_flight += raw.len() as u64;
+        let rows = raw.len();
+        if rows > 0 {
+            let open = vec![1; rows];
+            let outcome = vec![Outcome::Filtered; rows];
+            self.batches.insert(id, InFlight { raw, open, outcome, n_open: rows, n_bytes, received: now });
+            self.order.push_back(id);
+        } else {
+            self.n_bytes -= n_bytes;
+        }
+        Ok(id)
+    }
+
+    /// Message `row` waits for one more result.
+    pub fn open(&mut self, id: BatchId, row: usize) {
+        if let Some(batch) = self.batches.get_mut(&id) {
+            batch.open[row] += 1;
+        }
+    }
+
+    /// One result of message `row` is durable, or needs not be.
+    pub fn done(&mut self, id: BatchId, row: usize, outcome: Outcome) {
+        let Some(batch) = self.batches.get_mut(&id) else { return };
+        batch.outcome[row] = batch.outcome[row].max(outcome);
+        batch.open[row] -= 1;
+        if batch.open[row] > 0 {
+            return;
+        }
+        let count = match batch.outcome[row] {
+            Outcome::Filtered => &mut self.audit.filtered,
+            Outcome::Delivered => &mut self.audit.delivered,
+            Outcome::Skipped => &mut self.audit.skipped,
+            Outcome::DeadLettered => &mut self.audit.dead_lettered,
+        };
+        *count += 1;
+        self.audit.in_flight -= 1;
+        let position = batch.raw.position(row);
+        if let Some(lane) = self.lanes.get_mut(&position.lane) {
+            lane.mark(position.seq);
+        }
+        batch.n_open -= 1;
+        if batch.n_open == 0 {
+            self.n_bytes -= batch.n_bytes;
+            self.batches.remove(&id);
+        }
+    }
+
+    /// The stages have decided what each message opens, so the token taken at receipt is given back.
+    pub fn decide(&mut self, id: BatchId) {
+        let rows = self.batches.get(&id).map_or(0, |batch| batch.open.len());
+        for row in 0..rows {
+            self.done(id, row, Outcome::Filtered);
+        }
+    }
+
+    /// The prefixes that grew since the last call, but for what `hold` names.
+    pub fn take_acks(&mut self) -> Vec<Ack> {
+        let grown = self.lanes.iter_mut().filter(|(_, lane)| lane.next > lane.acked);
+        let acks = grown.map(|(lane, progress)| {
+            progress.acked = progress.next;
+            Ack { lane: *lane, through: progress.next - 1 }
+        });
+        acks.collect()
+    }
+
+    /// Whether nothing of these lanes is in flight.
+    pub fn is_drained(&self, lanes: &[Lane]) -> bool {
+        lanes.iter().all(|lane| self.lanes.get(lane).is_none_or(|lane| lane.next == lane.received))
+    }
+
+    /// Whether nothing at all is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Bytes of received messages in flight.
+    pub fn n_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
+    /// Rows in flight.
+    pub fn n_rows(&self) -> usize {
+        self.audit.in_flight as usize
+    }
+
+    /// When the oldest batch in flight was received.
+    pub fn oldest(&mut self) -> Option<Instant> {
+        while let Some(id) = self.order.front() {
+            if let Some(batch) = self.batches.get(id) {
+                return Some(batch.received);
+            }
+            self.order.pop_front();
+        }
+        None
+    }
+
+    /// The counts as of now.
+    pub fn audit(&self) -> Audit {
+        self.audit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::{Coordinate, Message, Position, RawMessage};
+
+    fn raw(positions: &[(u32, u64)]) -> Arc<RawBatch> {
+        let mut raw = RawBatch::default();
+        for (lane, seq) in positions {
+            raw.push(RawMessage {
+                message: Message { payload: Some(b"x"), ..Message::default() },
+                position: Position { lane: Lane(*lane), seq: *seq },
+                coordinate: Coordinate::NONE,
+            });
+        }
+        Arc::new(raw)
+    }
+
+    fn tracker(lanes: u32) -> Tracker {
+        let mut tracker = Tracker::default();
+        (0..lanes).for_each(|lane| tracker.assign(Lane(lane)));
+        tracker
+    }
+
+    #[test]
+    fn inv_2_only_the_contiguous_prefix_is_acknowledged() {
+        let mut tracker = tracker(1);
+        let id = tracker.receive(raw(&[(0, 0), (0, 1), (0, 2)]), Instant::now()).unwrap();
+        (0..3).for_each(|row| tracker.open(id, row));
+        tracker.decide(id);
+        tracker.done(id, 2, Outcome::Delivered);
+        assert_eq!(tracker.take_acks(), []);
+        tracker.done(id, 0, Outcome::Delivered);
+        assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 0 }]);
+        tracker.done(id, 1, Outcome::DeadLettered);
+        assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 2 }]);
+        assert!(tracker.is_empty() && tracker.n_bytes() == 0);
+    }
+
+    #[test]
+    fn inv_3_a_lost_lane_is_never_acknowledged_and_still_counted() {
+        let mut tracker = tracker(2);
+        let id = tracker.receive(raw(&[(0, 0), (1, 0)]), Instant::now()).unwrap();
+        (0..2).for_each(|row| tracker.open(id, row));
+        tracker.decide(id);
+        tracker.drop_lane(Lane(0));
+        (0..2).for_each(|row| tracker.done(id, row, Outcome::Delivered));
+        assert_eq!(tracker.take_acks(), [Ack { lane: Lane(1), through: 0 }]);
+        assert_eq!(tracker.audit(), Audit { received: 2, delivered: 2, ..Audit::default() });
+    }
+
+    #[test]
+    fn a_hole_in_a_lane_is_refused() {
+        let mut tracker = tracker(1);
+        assert!(tracker.receive(raw(&[(0, 1)]), Instant::now()).unwrap_err().contains("1 instead of 0"));
+        assert!(tracker.receive(raw(&[(7, 0)]), Instant::now()).unwrap_err().contains("not assigned"));
+    }
+
+    proptest! {
+        /// Whatever the order in which results come in: never beyond the first open row, in the end everything, and at
+        /// every step received = delivered + dead-lettered + filtered + skipped + in flight.
+        #[test]
+        fn inv_2_and_4_hold_in_every_order(
+            rows in prop::collection::vec((0u32..3, 0u16..3, 0u8..3), 1..60),
+            shuffle in any::<prop::sample::Index>(),
+            seed in any::<u64>(),
+        ) {
+            let mut tracker = tracker(3);
+            let mut next = [0u64; 3];
+            let positions: Vec<_> = rows.iter().map(|(lane, ..)| {
+                let seq = next[*lane as usize];
+                next[*lane as usize] += 1;
+                (*lane, seq)
+            }).collect();
+            let mut ids = Vec::new();
+            for chunk in positions.chunks(1 + shuffle.index(10)) {
+                ids.push((tracker.receive(raw(chunk), Instant::now()).unwrap(), chunk.len()));
+            }
+            let mut results = Vec::new();
+            let mut open: HashMap<(u32, u64), u16> = HashMap::new();
+            let mut at = 0;
+            for (id, len) in ids {
+                for row in 0..len {
+                    let (_, routes, kind) = rows[at];
+                    open.insert(positions[at], routes);
+                    for _ in 0..routes {
+                        tracker.open(id, row);
+                        let outcome = [Outcome::Delivered, Outcome::Skipped, Outcome::DeadLettered][kind as usize];
+                        results.push((id, row, positions[at], outcome));
+                    }
+                    at += 1;
+                }
+                tracker.decide(id);
+            }
+            // A fixed linear congruence shuffles without another dependency.
+            let mut state = seed | 1;
+            for i in (1..results.len()).rev() {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                results.swap(i, (state >> 33) as usize % (i + 1));
+            }
+            let mut acked = [0u64; 3];
+            for (id, row, position, outcome) in results {
+                tracker.done(id, row, outcome);
+                *open.get_mut(&position).unwrap() -= 1;
+                for ack in tracker.take_acks() {
+                    acked[ack.lane.0 as usize] = ack.through + 1;
+                    for seq in 0..=ack.through {
+                        prop_assert_eq!(open[&(ack.lane.0, seq)], 0);
+                    }
+                }
+                let audit = tracker.audit();
+                prop_assert_eq!(audit.received, audit.accounted());
+            }
+            tracker.take_acks().iter().for_each(|ack| acked[ack.lane.0 as usize] = ack.through + 1);
+            prop_assert_eq!(acked, next);
+            prop_assert!(tracker.is_empty() && tracker.n_bytes() == 0 && tracker.n_rows() == 0);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Integration tests of iotml-core, one binary.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod avro;
+mod fakes;
+mod pipeline;
