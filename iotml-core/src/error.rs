@@ -34,6 +34,10 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All stages, in the order of the chain.
+    pub const ALL: [Stage; 6] =
+        [Stage::Source, Stage::Decode, Stage::Preprocess, Stage::Score, Stage::Encode, Stage::Sink];
+
     /// The stage word, as in configuration and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

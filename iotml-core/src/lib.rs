@@ -25,7 +25,13 @@ pub mod score;
 pub mod sink;
 pub mod source;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod error;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "cli")]
+pub mod log;
 pub mod metrics;
 pub mod pipeline;
 pub mod plugin;

@@ -3,4 +3,13 @@
 mod core;
 mod registry;
 
-pub use registry::{BuildContext, Plugin, PluginConfig, Registry};
+mod byte_size;
+#[cfg(feature = "schema")]
+pub mod config;
+mod duration;
+mod remark;
+
+pub use byte_size::ByteSize;
+pub use duration::HumanDuration;
+pub use registry::{BuildContext, Check, Plugin, PluginConfig, Registry};
+pub use remark::{Inspection, Remark};

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::{Inspection, Remark};
 use crate::decode::Decoder;
 use crate::encode::Encoder;
 use crate::error::{ConfigError, Stage};
@@ -68,7 +69,15 @@ pub struct Registry {
     pub encoders: BTreeMap<&'static str, Plugin<Box<dyn Encoder>>>,
     /// Sinks by `type`.
     pub sinks: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
+    /// Checks of a pipeline as a whole.
+    pub checks: Vec<Check>,
+    /// Subcommands that plug-ins add to the command line.
+    #[cfg(feature = "cli")]
+    pub commands: Vec<Box<dyn crate::cli::Command>>,
 }
+
+/// Looks at a pipeline whose tables are valid by themselves, and says what is wrong with the whole.
+pub type Check = Box<dyn Fn(&Inspection<'_>) -> Vec<Remark> + Send + Sync>;
 
 macro_rules! register {
     ($(#[$doc:meta])* $method:ident, $field:ident, $stage:ty) => {
@@ -102,6 +111,24 @@ impl Registry {
     register!(/** Adds a scorer. */ scorer, scorers, Box<dyn Scorer>);
     register!(/** Adds an encoder. */ encoder, encoders, Box<dyn Encoder>);
     register!(/** Adds a sink. */ sink, sinks, Arc<dyn Sink>);
+
+    /// Adds a check of pipelines as a whole, such as a source that does not go with stateful stages.
+    pub fn check(&mut self, check: impl Fn(&Inspection<'_>) -> Vec<Remark> + Send + Sync + 'static) -> &mut Self {
+        self.checks.push(Box::new(check));
+        self
+    }
+
+    /// Adds a subcommand.
+    ///
+    /// Panics if the name is taken.
+    #[cfg(feature = "cli")]
+    pub fn command(&mut self, command: impl crate::cli::Command + 'static) -> &mut Self {
+        let name = command.name();
+        let is_taken = crate::cli::OWN_COMMANDS.contains(&name) || self.commands.iter().any(|it| it.name() == name);
+        assert!(!is_taken, "a subcommand {name:?} is registered twice");
+        self.commands.push(Box::new(command));
+        self
+    }
 
     /// The `type` names of a stage, in alphabetical order.
     pub fn names(&self, stage: Stage) -> Vec<&'static str> {

@@ -1,0 +1,142 @@
+//! `plugins`: what this worker can do, and how it is configured.
+
+use serde_json::Value;
+
+use crate::error::Stage;
+use crate::plugin::Registry;
+use crate::plugin::config::{nearest, plugin_schema, properties, resolve};
+
+/// All plug-ins by stage, one line each.
+pub(super) fn list(registry: &Registry) -> String {
+    let names = Stage::ALL.into_iter().flat_map(|stage| registry.names(stage));
+    let width = names.map(str::len).max().unwrap_or(0);
+    let mut out = String::new();
+    for stage in Stage::ALL {
+        out.push_str(&format!("{stage}\n"));
+        let names = registry.names(stage);
+        if names.is_empty() {
+            out.push_str("  (none)\n");
+        }
+        for name in names {
+            let about = registry.about(stage, name).unwrap_or_default();
+            out.push_str(&format!("  {name:<width$}  {about}\n"));
+        }
+    }
+    out
+}
+
+/// The configuration of every plug-in of this type; `wanted` is a type, or stage and type as in `sink/kafka`.
+pub(super) fn describe(registry: &Registry, wanted: &str) -> Result<String, String> {
+    let all = Stage::ALL.into_iter().flat_map(|stage| registry.names(stage).into_iter().map(move |name| (stage, name)));
+    let fits = |(stage, name): &(Stage, &str)| *name == wanted || format!("{stage}/{name}") == wanted;
+    let found: Vec<_> = all.clone().filter(fits).collect();
+    if found.is_empty() {
+        let names: Vec<_> = all.map(|(_, name)| name).collect();
+        return Err(match nearest(wanted, names.iter().copied()) {
+            Some(meant) => format!("there is no plug-in {wanted:?}; did you mean `{meant}`?"),
+            None => format!("there is no plug-in {wanted:?}; `plugins list` shows them all"),
+        });
+    }
+    let described = found.into_iter().map(|(stage, name)| describe_one(registry, stage, name));
+    Ok(described.collect::<Vec<_>>().join("\n"))
+}
+
+fn describe_one(registry: &Registry, stage: Stage, name: &str) -> String {
+    let about = registry.about(stage, name).unwrap_or_default();
+    let mut out = format!("{stage} {name}: {about}\n");
+    let schema = plugin_schema(registry, stage, name).unwrap_or(Value::Null);
+    let mut keys = Vec::new();
+    collect(&schema, &schema, "", &mut keys);
+    if keys.is_empty() {
+        out.push_str("  (nothing to configure)\n");
+    }
+    for key in keys {
+        out.push_str(&format!("  {}  {}\n", key.name, key.kind));
+        key.about.lines().for_each(|line| out.push_str(&format!("      {}\n", line.trim())));
+    }
+    out
+}
+
+struct Key {
+    name: String,
+    kind: String,
+    about: String,
+}
+
+/// The keys of a table and of the tables in it.
+fn collect(root: &Value, table: &Value, before: &str, keys: &mut Vec<Key>) {
+    for (name, schema) in properties(root, table) {
+        let quoted = if name.contains('.') { format!("{before}{name:?}") } else { format!("{before}{name}") };
+        let inner = meant(root, schema);
+        let mut kind = kind(root, schema);
+        let required = required(root, table);
+        if required.contains(&name) {
+            kind.push_str(", required");
+        } else if let Some(default) = schema.get("default").filter(|default| !default.is_null()) {
+            kind.push_str(&format!(", default {default}"));
+        }
+        let about = schema.get("description").or_else(|| inner.get("description")).and_then(Value::as_str);
+        keys.push(Key { name: quoted.clone(), kind, about: about.unwrap_or_default().to_owned() });
+        // A schema that refers to itself has no end.
+        if before.matches('.').count() < 3 {
+            collect(root, inner, &format!("{quoted}."), keys);
+        }
+    }
+}
+
+/// The keys that must be there in every branch.
+fn required<'a>(root: &'a Value, table: &'a Value) -> Vec<&'a str> {
+    let table = resolve(root, table);
+    let own = table.get("required").and_then(Value::as_array);
+    own.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// What a schema says once references and the `null` of an optional value are taken away.
+fn meant<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    let schema = resolve(root, schema);
+    let branches = schema.get("anyOf").and_then(Value::as_array);
+    let real: Vec<_> = branches.into_iter().flatten().filter(|branch| branch["type"] != "null").collect();
+    match real.as_slice() {
+        [one] => resolve(root, one),
+        _ => schema,
+    }
+}
+
+/// The kind of a value, in a person's words.
+fn kind(root: &Value, schema: &Value) -> String {
+    let schema = meant(root, schema);
+    if let Some(constant) = schema.get("const") {
+        return constant.to_string();
+    }
+    if let Some(options) = schema.get("enum").and_then(Value::as_array) {
+        let shown = options.iter().filter(|option| !option.is_null()).map(ToString::to_string);
+        return shown.collect::<Vec<_>>().join(" | ");
+    }
+    for several in ["oneOf", "anyOf"] {
+        if let Some(branches) = schema.get(several).and_then(Value::as_array) {
+            let mut kinds: Vec<_> = branches.iter().map(|branch| kind(root, branch)).collect();
+            kinds.dedup();
+            return kinds.join(" | ");
+        }
+    }
+    let types: Vec<&str> = match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).filter(|one| *one != "null").collect(),
+        _ => Vec::new(),
+    };
+    let [one] = types.as_slice() else { return if types.is_empty() { "any".to_owned() } else { types.join(" | ") } };
+    match *one {
+        "array" => format!("array of {}", schema.get("items").map_or("any".to_owned(), |items| kind(root, items))),
+        "object" => match schema.get("additionalProperties").filter(|more| more.is_object()) {
+            Some(more) => format!("table of {}", kind(root, more)),
+            None => "table".to_owned(),
+        },
+        "integer" => "whole number".to_owned(),
+        "string" if schema.get("format").is_some_and(|format| format == "password") => "secret string".to_owned(),
+        "string" => match schema.get("examples").and_then(Value::as_array).and_then(|examples| examples.first()) {
+            Some(example) => format!("string such as {example}"),
+            None => "string".to_owned(),
+        },
+        other => other.to_owned(),
+    }
+}

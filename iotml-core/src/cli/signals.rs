@@ -1,0 +1,69 @@
+//! SIGINT and SIGTERM: the first asks for a graceful stop, the second ends the process.
+
+use std::io;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::output::say;
+
+/// Counts the signals from now on, and calls `stop` at the first.
+pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicUsize>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        // Handlers are installed here, before anything is started, and not in the thread some time later.
+        let _guard = runtime.enter();
+        Signals::new()?
+    };
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let waiting = move || {
+        runtime.block_on(async {
+            signals.next().await;
+            counted.fetch_add(1, Ordering::SeqCst);
+            say("stopping", &"draining what is in flight; a second signal ends the process at once");
+            stop();
+            signals.next().await;
+            say("stopping", &"ended by a second signal; what was in flight is redelivered at the next start");
+            process::exit(1);
+        });
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(waiting)?;
+    Ok(count)
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

@@ -1,0 +1,128 @@
+//! The endpoint of metrics and health: `/metrics`, `/healthz`, `/readyz`.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::oneshot;
+
+use crate::metrics::Metrics;
+use crate::pipeline::Health;
+
+/// The content type of [`Metrics::text`].
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Asks for the health of everything behind the endpoint.
+pub type AskHealth = Arc<dyn Fn() -> Health + Send + Sync>;
+
+/// Why the endpoint cannot be offered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// Another process listens there.
+    #[error("{0} is in use; stop the other process, or choose another port under [http] listen (0 picks a free one)")]
+    InUse(SocketAddr),
+    /// The address is not one of this machine's, or not permitted.
+    #[error("cannot listen on {address}; choose an address of this machine under [http] listen")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// No thread could be started.
+    #[error("no thread can be started for the HTTP endpoint")]
+    Spawn(#[source] io::Error),
+}
+
+/// A running endpoint, on a thread of its own; dropping it closes it.
+#[derive(Debug)]
+pub struct HttpServer {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl HttpServer {
+    /// Where it listens, with the real port where port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Listens on `address` before it returns, and answers until the result is dropped:
+/// `/metrics` in the OpenMetrics format, `/healthz` with 200 or 503 by [`Health::is_healthy`], `/readyz` by
+/// [`Health::is_ready`], both with [`Health::detail`] as their text.
+pub fn serve(address: SocketAddr, metrics: Metrics, health: AskHealth) -> Result<HttpServer, HttpError> {
+    let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => HttpError::InUse(address),
+        _ => HttpError::Listen { address, source },
+    })?;
+    let bound = listener.local_addr().and_then(|bound| listener.set_nonblocking(true).map(|()| bound));
+    let bound = bound.map_err(|source| HttpError::Listen { address, source })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HttpError::Spawn)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = Router::new()
+        .route("/metrics", get(answer_metrics))
+        .route("/healthz", get(answer_healthz))
+        .route("/readyz", get(answer_readyz))
+        .with_state(Arc::new(Behind { metrics, health }));
+    let serving = move || {
+        runtime.block_on(async {
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(%error, "the HTTP endpoint has no listener"),
+            };
+            // A client in the middle of a request must not hold up the end of the process.
+            tokio::select! {
+                ended = axum::serve(listener, router) => tracing::error!(?ended, "the HTTP endpoint ended by itself"),
+                _ = stopped => {}
+            }
+        });
+    };
+    let thread = thread::Builder::new().name("http".to_owned()).spawn(serving).map_err(HttpError::Spawn)?;
+    Ok(HttpServer { address: bound, stop: Some(stop), thread: Some(thread) })
+}
+
+struct Behind {
+    metrics: Metrics,
+    health: AskHealth,
+}
+
+async fn answer_metrics(State(behind): State<Arc<Behind>>) -> Response {
+    match behind.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n").into_response(),
+    }
+}
+
+async fn answer_healthz(State(behind): State<Arc<Behind>>) -> Response {
+    let health = (behind.health)();
+    answer(health.is_healthy, health.detail)
+}
+
+async fn answer_readyz(State(behind): State<Arc<Behind>>) -> Response {
+    let health = (behind.health)();
+    answer(health.is_ready, health.detail)
+}
+
+fn answer(is_well: bool, detail: String) -> Response {
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{detail}\n")).into_response()
+}

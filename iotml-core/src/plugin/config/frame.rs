@@ -1,0 +1,266 @@
+//! The document around the plug-ins' tables.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::settings::{HttpTable, LogTable};
+use crate::pipeline::{PipelineOptions, Tolerance};
+use crate::plugin::{ByteSize, HumanDuration};
+
+/// The configuration of one pipeline.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Frame {
+    /// Name, policies and bounds.
+    pub pipeline: PipelineTable,
+    /// Where messages come from.
+    pub source: PluginTable,
+    /// Bytes to columns; left out, bytes pass through undecoded.
+    pub decode: Option<PluginTable>,
+    /// Reshape rows, in this order. An optional `name` tells two of one type apart.
+    #[serde(default)]
+    pub preprocess: Vec<PluginTable>,
+    /// Appends scores.
+    pub score: Option<PluginTable>,
+    /// Where rows go; at least one.
+    #[schemars(length(min = 1))]
+    pub route: Vec<RouteTable>,
+    /// The sink of rows that fail for good.
+    pub dead_letter: Option<PluginTable>,
+    /// Where stateful stages keep their snapshots; left out, state is kept in memory only.
+    pub state: Option<StateTable>,
+    /// The endpoint of metrics and health; left out, there is none.
+    pub http: Option<HttpTable>,
+    /// What is logged, and how.
+    pub log: Option<LogTable>,
+}
+
+/// Name, policies and bounds of a pipeline.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineTable {
+    /// Labels metrics, dead letters and state.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Name of this instance of the worker, stable over restarts; default: the host's name.
+    #[schemars(length(min = 1))]
+    pub instance: Option<String>,
+    /// Tasks, each with a thread and stages of its own.
+    #[serde(rename = "tasks.max", default = "one")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub n_tasks: usize,
+    /// `none`: a row that fails for good fails the task. `all`: it is dead-lettered, or skipped and counted.
+    #[serde(rename = "errors.tolerance", default)]
+    pub tolerance: ToleranceWord,
+    /// How long one batch is tried again before the task fails; `forever` never gives up.
+    #[serde(rename = "errors.retry.timeout", default)]
+    pub retry_timeout: RetryTimeout,
+    /// The longest pause between two tries.
+    #[serde(rename = "errors.retry.delay.max", default = "defaults::retry_delay_max")]
+    pub retry_delay_max: HumanDuration,
+    /// How long a stop waits for what is in flight.
+    #[serde(rename = "drain.timeout", default = "defaults::drain_timeout")]
+    pub drain_timeout: HumanDuration,
+    /// Bytes received and not yet acknowledged, per task.
+    #[serde(rename = "max.in.flight.bytes", default = "defaults::max_in_flight_bytes")]
+    pub max_in_flight_bytes: ByteSize,
+    /// Rows received and not yet acknowledged, per task.
+    #[serde(rename = "max.in.flight.rows", default = "defaults::max_in_flight_rows")]
+    #[schemars(range(min = 1))]
+    pub max_in_flight_rows: usize,
+    /// The pipeline is unhealthy when a row is in flight for longer.
+    #[serde(rename = "max.in.flight.age", default = "defaults::max_in_flight_age")]
+    pub max_in_flight_age: HumanDuration,
+    /// Batches that wait at most for a best-effort route; more are dropped and counted.
+    #[serde(rename = "best.effort.queue", default = "defaults::best_effort_queue")]
+    #[schemars(range(min = 1))]
+    pub best_effort_queue: usize,
+}
+
+impl PipelineTable {
+    /// The options of the pipeline, with `state` for its snapshots.
+    pub fn options(&self, state: Option<&StateTable>) -> PipelineOptions {
+        PipelineOptions {
+            tolerance: match self.tolerance {
+                ToleranceWord::None => Tolerance::None,
+                ToleranceWord::All => Tolerance::All,
+            },
+            retry_timeout: self.retry_timeout.0,
+            retry_delay_max: self.retry_delay_max.0,
+            max_in_flight_bytes: self.max_in_flight_bytes.0,
+            max_in_flight_rows: self.max_in_flight_rows,
+            best_effort_queue: self.best_effort_queue,
+            drain_timeout: self.drain_timeout.0,
+            state_interval: state.map_or(defaults::state_interval(), |state| state.interval).0,
+            max_in_flight_age: self.max_in_flight_age.0,
+        }
+    }
+}
+
+/// `errors.tolerance`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ToleranceWord {
+    /// A row that fails for good fails the task.
+    #[default]
+    None,
+    /// It is dead-lettered, or skipped and counted where there is no dead-letter sink.
+    All,
+}
+
+/// `errors.retry.timeout`: a duration, or `forever`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryTimeout(pub Option<Duration>);
+
+impl Default for RetryTimeout {
+    fn default() -> Self {
+        Self(PipelineOptions::default().retry_timeout)
+    }
+}
+
+impl<'de> Deserialize<'de> for RetryTimeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "forever" {
+            return Ok(Self(None));
+        }
+        let duration: HumanDuration = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(Some(duration.0)))
+    }
+}
+
+impl serde::Serialize for RetryTimeout {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(duration) => serializer.collect_str(&HumanDuration(duration)),
+            None => serializer.serialize_str("forever"),
+        }
+    }
+}
+
+impl JsonSchema for RetryTimeout {
+    fn schema_name() -> Cow<'static, str> {
+        "RetryTimeout".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^([0-9]+ ?(ms|s|m|h|d)|forever)$",
+            "examples": ["10s", "5m", "forever"],
+        })
+    }
+}
+
+/// One way out of the pipeline.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteTable {
+    /// Labels metrics.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Which rows take it: a boolean column (`anomaly`), or a comparison (`score > 0.5`); left out, all do.
+    pub when: Option<String>,
+    /// Whether acknowledgement waits for it. A best-effort route drops rows, counted, rather than hold one back.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// Columns to bytes; left out, the received bytes are passed on.
+    pub encode: Option<PluginTable>,
+    /// Where it leads.
+    pub sink: PluginTable,
+}
+
+/// Where stateful stages keep their snapshots.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateTable {
+    /// A folder on this machine, made at the first snapshot.
+    pub folder: PathBuf,
+    /// How often a snapshot is made.
+    #[serde(default = "defaults::state_interval")]
+    pub interval: HumanDuration,
+}
+
+/// A plug-in's table: `type`, and the plug-in's own keys, which its own schema checks.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct PluginTable(pub Map<String, Value>);
+
+impl PluginTable {
+    /// The `type`.
+    pub fn kind(&self) -> &str {
+        self.0.get("type").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for PluginTable {
+    // Values may be secrets, and only the schema knows which.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginTable").field("type", &self.kind()).finish_non_exhaustive()
+    }
+}
+
+impl JsonSchema for PluginTable {
+    fn schema_name() -> Cow<'static, str> {
+        "PluginTable".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "additionalProperties": true,
+        })
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The pipeline's own defaults, so that they stand once.
+mod defaults {
+    use super::*;
+
+    pub(super) fn retry_delay_max() -> HumanDuration {
+        HumanDuration(PipelineOptions::default().retry_delay_max)
+    }
+
+    pub(super) fn drain_timeout() -> HumanDuration {
+        HumanDuration(PipelineOptions::default().drain_timeout)
+    }
+
+    pub(super) fn max_in_flight_bytes() -> ByteSize {
+        ByteSize(PipelineOptions::default().max_in_flight_bytes)
+    }
+
+    pub(super) fn max_in_flight_rows() -> usize {
+        PipelineOptions::default().max_in_flight_rows
+    }
+
+    pub(super) fn max_in_flight_age() -> HumanDuration {
+        HumanDuration(PipelineOptions::default().max_in_flight_age)
+    }
+
+    pub(super) fn best_effort_queue() -> usize {
+        PipelineOptions::default().best_effort_queue
+    }
+
+    pub(super) fn state_interval() -> HumanDuration {
+        HumanDuration(PipelineOptions::default().state_interval)
+    }
+}
