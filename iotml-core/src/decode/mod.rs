@@ -1,5 +1,14 @@
 //! Stage two: raw bytes to columns.
 
+mod avro;
+mod columns;
+
+pub use avro::{
+    AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, ResolveError, SchemaError,
+    SchemaResolver,
+};
+pub use columns::{ColumnConfig, ColumnType};
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -70,6 +79,13 @@ pub trait Decoder: Send {
 
     /// Decodes all messages; `rejected` counts rows of `raw`.
     fn decode(&mut self, raw: &Arc<RawBatch>) -> Result<StageOutput, DecodeError>;
+}
+
+/// The default of `max_bytes`: 512 KiB. Telemetry is smaller by orders of magnitude.
+pub const DEFAULT_MAX_BYTES: usize = 512 * 1024;
+
+fn default_max_bytes() -> usize {
+    DEFAULT_MAX_BYTES
 }
 
 /// Passes raw messages through undecoded, for pipelines that only move bytes.

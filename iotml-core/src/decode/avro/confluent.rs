@@ -1,0 +1,209 @@
+//! Avro in the Confluent frame: a zero byte, the schema's id, the datum.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::compile::Program;
+use super::resolver::{ResolveError, SchemaResolver};
+use super::schema::WriterSchema;
+use super::{decode_rows, payload};
+use crate::batch::{RawBatch, StageOutput};
+use crate::decode::columns::{ColumnConfig, Layout, check_columns};
+use crate::decode::{DEFAULT_MAX_BYTES, DecodeError, Decoder, default_max_bytes};
+use crate::error::{Cause, ConfigError, Reason};
+
+/// An id that the registry does not know is asked for again after this time, because it may be registered by then.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+/// Requests at once: a new deployment brings a handful of ids.
+const REQUESTS: usize = 8;
+/// Ids kept; random bytes behind a zero byte look like ids, and must not fill the memory.
+const MAX_IDS: usize = 10_000;
+/// Programs kept. Each is a schema that a writer really used.
+const MAX_PROGRAMS: usize = 1_000;
+
+/// Configuration of [`ConfluentAvroDecoder`], to be flattened into that of a plug-in that knows a registry.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct ConfluentAvroDecoderConfig {
+    /// The columns to fill; all scalar fields where none are named.
+    #[serde(default)]
+    pub columns: Option<Vec<ColumnConfig>>,
+    /// Longer messages are rejected.
+    #[serde(default = "default_max_bytes")]
+    pub max_bytes: usize,
+}
+
+impl Default for ConfluentAvroDecoderConfig {
+    fn default() -> Self {
+        Self { columns: None, max_bytes: DEFAULT_MAX_BYTES }
+    }
+}
+
+/// Decodes Avro in the Confluent frame, each datum by the writer's schema that its id names.
+pub struct ConfluentAvroDecoder {
+    resolver: Arc<dyn SchemaResolver>,
+    columns: Option<Vec<ColumnConfig>>,
+    max_bytes: usize,
+    layout: Layout,
+    programs: Vec<Program>,
+    ids: HashMap<u32, Known>,
+}
+
+/// What is known of an id.
+enum Known {
+    Program(usize),
+    Unusable(Cause),
+    Unknown { since: Instant, cause: Cause },
+}
+
+impl ConfluentAvroDecoder {
+    /// A decoder that asks `resolver` for each id once.
+    pub fn new(resolver: Arc<dyn SchemaResolver>, config: ConfluentAvroDecoderConfig) -> Result<Self, ConfigError> {
+        if let Some(columns) = &config.columns {
+            check_columns(columns)?;
+        }
+        Ok(Self {
+            resolver,
+            columns: config.columns,
+            max_bytes: config.max_bytes,
+            layout: Layout::default(),
+            programs: Vec::new(),
+            ids: HashMap::new(),
+        })
+    }
+
+    /// The ids in `raw` that must be asked for, in the order they come.
+    fn missing(&self, raw: &RawBatch) -> Vec<u32> {
+        let (mut missing, mut seen) = (Vec::new(), HashSet::new());
+        let mut last = None;
+        for row in 0..raw.len() {
+            let Ok((id, _)) = payload(raw, row, self.max_bytes).and_then(split) else { continue };
+            if last == Some(id) {
+                continue;
+            }
+            last = Some(id);
+            let wanted = match self.ids.get(&id) {
+                None => true,
+                Some(Known::Unknown { since, .. }) => since.elapsed() > UNKNOWN_FOR,
+                Some(_) => false,
+            };
+            if wanted && seen.insert(id) {
+                missing.push(id);
+            }
+        }
+        missing
+    }
+
+    fn learn(&mut self, id: u32, resolved: Result<Arc<str>, ResolveError>) -> Result<(), DecodeError> {
+        let known = match resolved {
+            Ok(json) => self.compile(id, &json),
+            Err(unknown @ ResolveError::Unknown { .. }) => {
+                let cause = Cause::new(Reason::UnknownSchemaId, unknown.to_string());
+                Known::Unknown { since: Instant::now(), cause }
+            }
+            Err(unusable @ ResolveError::Unusable { .. }) => {
+                Known::Unusable(Cause::new(Reason::WrongSchema, unusable.to_string()))
+            }
+            Err(unavailable @ ResolveError::Unavailable { .. }) => {
+                let message = format!("schema {id} cannot be fetched: {unavailable}");
+                return Err(DecodeError::retryable_from(message, unavailable));
+            }
+            Err(refused @ ResolveError::Refused { .. }) => {
+                let message = format!("schema {id} cannot be fetched: {refused}");
+                return Err(DecodeError::fatal_from(message, refused));
+            }
+        };
+        self.ids.insert(id, known);
+        Ok(())
+    }
+
+    fn compile(&mut self, id: u32, json: &str) -> Known {
+        if self.programs.len() == MAX_PROGRAMS {
+            let detail = format!("schema {id} is one more than the {MAX_PROGRAMS} that a task keeps");
+            return Known::Unusable(Cause::new(Reason::WrongSchema, detail));
+        }
+        let compiled = WriterSchema::parse(json)
+            .and_then(|schema| Program::compile(&schema, self.columns.as_deref(), &mut self.layout));
+        match compiled {
+            Ok(program) => {
+                self.programs.push(program);
+                Known::Program(self.programs.len() - 1)
+            }
+            Err(error) => Known::Unusable(Cause::new(Reason::WrongSchema, format!("schema {id}: {error}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl Decoder for ConfluentAvroDecoder {
+    async fn prepare(&mut self, raw: &Arc<RawBatch>) -> Result<(), DecodeError> {
+        if self.ids.len() > MAX_IDS {
+            self.ids.retain(|_, known| matches!(known, Known::Program(_)));
+        }
+        let missing = self.missing(raw);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let resolver = self.resolver.clone();
+        let requests = stream::iter(missing).map(|id| {
+            let resolver = resolver.clone();
+            async move { (id, resolver.resolve(id).await) }
+        });
+        // In the order of the messages, because the first schema decides on the columns.
+        let mut answers = requests.buffered(REQUESTS);
+        while let Some((id, resolved)) = answers.next().await {
+            self.learn(id, resolved)?;
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, raw: &Arc<RawBatch>) -> Result<StageOutput, DecodeError> {
+        let Self { layout, programs, ids, max_bytes, .. } = self;
+        programs.iter_mut().for_each(|program| program.adapt(layout));
+        // Neighbours nearly always share their schema.
+        let mut last: Option<(u32, &Program)> = None;
+        decode_rows(raw, layout, *max_bytes, |payload| {
+            let (id, datum) = split(payload)?;
+            if let Some((last_id, program)) = last {
+                if last_id == id {
+                    return Ok((program, datum));
+                }
+            }
+            let program = find(ids, programs, id)?;
+            last = Some((id, program));
+            Ok((program, datum))
+        })
+    }
+}
+
+fn find<'p>(ids: &HashMap<u32, Known>, programs: &'p [Program], id: u32) -> Result<&'p Program, Cause> {
+    match ids.get(&id) {
+        Some(Known::Program(number)) => Ok(&programs[*number]),
+        Some(Known::Unusable(cause) | Known::Unknown { cause, .. }) => Err(cause.clone()),
+        None => Err(Cause::new(Reason::UnknownSchemaId, format!("schema {id} was not prepared"))),
+    }
+}
+
+/// The schema's id, and the datum behind it.
+#[inline]
+fn split(payload: &[u8]) -> Result<(u32, &[u8]), Cause> {
+    match payload {
+        [0, a, b, c, d, datum @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),
+        other => Err(unframed(other)),
+    }
+}
+
+#[cold]
+fn unframed(payload: &[u8]) -> Cause {
+    match payload {
+        [] => Cause::new(Reason::Empty, "an empty payload"),
+        [0, ..] => Cause::new(Reason::Truncated, "the bytes end inside the schema id"),
+        [byte, ..] => Cause::new(Reason::WrongMagicByte, format!("begins with byte {byte:#04x} instead of 0x00")),
+    }
+}
