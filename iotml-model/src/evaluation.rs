@@ -1,0 +1,152 @@
+//! One pass of a model over a batch: features in, scores out. Serving and the golden rows go through the same code.
+
+use iotml_core::batch::Batch;
+use iotml_core::error::{Cause, Reason};
+
+use crate::EngineError;
+use crate::engine::Engine;
+use crate::feature::{BadRow, FeatureError, FeatureSpec, Missing};
+use crate::manifest::{Kind, Manifest};
+use crate::next_event::Windows;
+use crate::precheck::Signature;
+use crate::{classifier, reconstruction, score};
+
+/// What a pass shall keep besides the scores.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wants {
+    /// The squared error of every feature.
+    pub(crate) errors: bool,
+    /// The model's output.
+    pub(crate) output: bool,
+}
+
+/// What a pass found, row by row.
+#[derive(Debug, Default)]
+pub(crate) struct Pass {
+    /// The score; meaningless where `is_known` is false.
+    pub(crate) scores: Vec<f32>,
+    /// Whether the row has a score; empty if all have.
+    pub(crate) is_known: Vec<bool>,
+    /// `[n, n_features]` if wanted and the kind has them, else empty.
+    pub(crate) errors: Vec<f32>,
+    /// `[n, output_width]` if wanted, else empty.
+    pub(crate) output: Vec<f32>,
+    /// The most likely class of a classifier, else empty.
+    pub(crate) labels: Vec<u32>,
+    /// Rows that cannot be scored, in order.
+    pub(crate) bad: Vec<BadRow>,
+}
+
+impl Pass {
+    fn clear(&mut self) {
+        self.scores.clear();
+        self.is_known.clear();
+        self.errors.clear();
+        self.output.clear();
+        self.labels.clear();
+        self.bad.clear();
+    }
+
+    /// Whether `row` has a score.
+    pub(crate) fn is_known(&self, row: usize) -> bool {
+        self.is_known.is_empty() || self.is_known[row]
+    }
+}
+
+/// Why a whole batch cannot be scored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EvaluationError {
+    #[error(transparent)]
+    Feature(#[from] FeatureError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The part of a model that is not its engine: features, kind, and what the kind remembers.
+#[derive(Debug)]
+pub(crate) struct Evaluation {
+    spec: FeatureSpec,
+    method: Method,
+    wants: Wants,
+    pass: Pass,
+}
+
+#[derive(Debug)]
+enum Method {
+    Reconstruction,
+    NextEvent(Box<Windows>),
+    Score,
+    Classifier { positive: usize },
+}
+
+impl Evaluation {
+    /// `max_keys` bounds what `next_event` remembers for one partition.
+    pub(crate) fn new(
+        manifest: &Manifest,
+        signature: &Signature,
+        missing: Missing,
+        wants: Wants,
+        max_keys: usize,
+    ) -> Self {
+        let method = match manifest.kind {
+            Kind::Reconstruction => Method::Reconstruction,
+            Kind::NextEvent => Method::NextEvent(Box::new(Windows::new(manifest, signature, max_keys))),
+            Kind::Score => Method::Score,
+            Kind::Classifier => Method::Classifier { positive: classifier::positive(manifest) },
+        };
+        let spec = FeatureSpec::new(&manifest.features, missing);
+        Evaluation { spec, method, wants, pass: Pass::default() }
+    }
+
+    /// What the kind remembers, if it does.
+    pub(crate) fn windows(&mut self) -> Option<&mut Windows> {
+        match &mut self.method {
+            Method::NextEvent(windows) => Some(windows),
+            _ => None,
+        }
+    }
+
+    /// Scores all rows of `batch`. A row in `bad` has left no trace in what the kind remembers.
+    pub(crate) fn run(&mut self, batch: &Batch, engine: &mut dyn Engine) -> Result<&mut Pass, EvaluationError> {
+        let Evaluation { spec, method, wants, pass } = self;
+        let n_features = spec.n_features();
+        pass.clear();
+        if batch.is_empty() {
+            // The columns are checked all the same: a wrong pipeline shows on its first batch.
+            spec.fill_rows(batch.columns(), &mut [])?;
+            return Ok(pass);
+        }
+        if let Method::NextEvent(windows) = method {
+            windows.score(batch, spec, engine, *wants, pass)?;
+        } else {
+            pass.bad = spec.fill_rows(batch.columns(), engine.input(batch.len())?)?;
+            let (input, output) = engine.run()?;
+            match method {
+                Method::Classifier { positive } => classifier::read(output, batch.len(), *positive, pass),
+                Method::Score => score::read(output, pass),
+                _ => reconstruction::read(input, output, n_features, *wants, pass),
+            }
+            if wants.output {
+                pass.output.extend_from_slice(output);
+            }
+        }
+        reject_not_finite(pass);
+        Ok(pass)
+    }
+}
+
+/// A score that is no number is no verdict either: such a row is rejected like one whose features are none.
+fn reject_not_finite(pass: &mut Pass) {
+    let all_finite = pass.scores.iter().fold(true, |all, score| all & score.is_finite());
+    if all_finite {
+        return;
+    }
+    for row in 0..pass.scores.len() {
+        let score = pass.scores[row];
+        if !score.is_finite() && pass.bad.iter().all(|bad| bad.row != row) {
+            let cause = Cause::new(Reason::NonFinite, format!("the model gives the score {score}"));
+            pass.bad.push(BadRow { row, cause });
+        }
+    }
+    pass.bad.sort_by_key(|bad| bad.row);
+}

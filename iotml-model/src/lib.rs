@@ -1,0 +1,45 @@
+//! ONNX models as scorers.
+//!
+//! A model is an ONNX file and a [`manifest`]. To become a [`Model`] it passes, in this order:
+//!
+//! 1. [`precheck`]: the file is read in safe Rust and refused if its size, operators or shapes are not acceptable;
+//! 2. an engine: ONNX Runtime, found at run time, or tract;
+//! 3. its golden rows, on the engine that will serve it.
+//!
+//! [`OnnxScorer`] puts a model into a pipeline; [`register`] makes it known to a worker as `type = "onnx"`.
+
+mod classifier;
+mod columns;
+mod engine;
+mod error;
+mod evaluation;
+pub mod feature;
+mod golden;
+pub mod manifest;
+mod model;
+mod next_event;
+pub mod precheck;
+mod reconstruction;
+mod score;
+mod scorer;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod verdict;
+
+pub use engine::EngineChoice;
+pub use error::{EngineError, ModelError};
+pub use manifest::{Kind, Manifest, ManifestSource};
+pub use model::{GoldenRule, Model, OpenOptions};
+pub use scorer::{OnnxScorer, OnnxScorerConfig, column};
+
+use iotml_core::plugin::Registry;
+use iotml_core::score::Scorer;
+
+/// Adds the scorer `onnx`.
+pub fn register(registry: &mut Registry) {
+    registry.scorer(
+        "onnx",
+        "scores rows with an ONNX model whose manifest names its features, scaling and threshold",
+        |config: OnnxScorerConfig, _| Ok(Box::new(OnnxScorer::new(config)?) as Box<dyn Scorer>),
+    );
+}

@@ -1,0 +1,69 @@
+//! A bounded table of windows that forgets the keys not seen for the longest time.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+/// Windows by key in two generations.
+///
+/// A key that is seen moves to the young generation. When that holds half of the bound, the old one is dropped and the young
+/// one becomes old: the bound holds, and a key is dropped only after at least half of the bound of other keys was seen.
+#[derive(Debug)]
+pub(super) struct Table {
+    young: HashMap<Box<[u8]>, Vec<f32>>,
+    old: HashMap<Box<[u8]>, Vec<f32>>,
+    half: usize,
+}
+
+impl Table {
+    pub(super) fn new(max_keys: usize) -> Self {
+        Table { young: HashMap::new(), old: HashMap::new(), half: (max_keys / 2).max(1) }
+    }
+
+    /// The window of `key`, empty if the key is new or was dropped.
+    pub(super) fn window(&mut self, key: &[u8]) -> &mut Vec<f32> {
+        // Looked up first, since the entry of a map wants an owned key.
+        if !self.young.contains_key(key) {
+            let (key, window) = self.old.remove_entry(key).unwrap_or_else(|| (key.into(), Vec::new()));
+            self.insert(key, window);
+        }
+        match self.young.entry(key.into()) {
+            Entry::Occupied(window) => window.into_mut(),
+            Entry::Vacant(slot) => slot.insert(Vec::new()),
+        }
+    }
+
+    /// Puts a window in, as the key seen last.
+    pub(super) fn insert(&mut self, key: Box<[u8]>, window: Vec<f32>) {
+        if self.young.len() >= self.half {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, window);
+    }
+
+    /// All windows, older generation first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[f32])> {
+        self.old.iter().chain(&self.young).map(|(key, window)| (key.as_ref(), window.as_slice()))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.old.len() + self.young.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_6_table_stays_within_its_bound_and_keeps_the_latest() {
+        let mut table = Table::new(10);
+        for number in 0..1_000u32 {
+            table.window(&number.to_le_bytes()).push(number as f32);
+            assert!(table.len() <= 10, "{}", table.len());
+            table.window(b"seen always").push(0.0);
+        }
+        assert_eq!(table.window(&999u32.to_le_bytes()).len(), 1);
+        assert_eq!(table.window(&0u32.to_le_bytes()).len(), 0);
+        assert_eq!(table.window(b"seen always").len(), 1_000);
+    }
+}

@@ -1,0 +1,69 @@
+//! Checks on an ONNX file before native code sees it.
+//!
+//! An engine is a large C++ program that trusts its input more than a file from a topic or a store deserves. So the file is
+//! first read here, in safe Rust: its size, the number of its parts, its operator sets and operators, its tensors' shapes
+//! against their data, and its inputs and outputs against the manifest. Each refusal says what is wrong.
+
+mod graph;
+mod operators;
+pub(crate) mod proto;
+mod refusal;
+mod scan;
+mod signature;
+
+pub use refusal::Refusal;
+pub(crate) use signature::Signature;
+
+use iotml_core::schemars::{self, JsonSchema};
+use prost::Message as _;
+use prost::bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// What an ONNX file may be at most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of the file.
+    pub max_bytes: u64,
+    /// Nodes of the graph.
+    pub max_nodes: usize,
+    /// Nodes, names, attributes, tensors, dimensions and metadata entries together.
+    pub max_elements: usize,
+    /// Numbers in one tensor, stored or made by an operator from a constant shape.
+    pub max_tensor_elements: u64,
+    /// The oldest operator set of `ai.onnx`.
+    pub min_opset: i64,
+    /// The newest operator set of `ai.onnx`.
+    pub max_opset: i64,
+    /// Operators allowed beside the built-in list, as `Name` or `domain:Name`.
+    pub allow_operators: Vec<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_bytes: 64 << 20,
+            max_nodes: 10_000,
+            max_elements: 200_000,
+            max_tensor_elements: 16 << 20,
+            min_opset: 7,
+            max_opset: 25,
+            allow_operators: Vec::new(),
+        }
+    }
+}
+
+/// Parses `bytes` and checks all that needs no manifest.
+pub(crate) fn parse(bytes: &Bytes, limits: &Limits) -> Result<proto::Model, Refusal> {
+    let size = bytes.len() as u64;
+    if size > limits.max_bytes {
+        return Err(Refusal::TooLarge { bytes: size, limit: limits.max_bytes });
+    }
+    scan::scan(bytes, limits)?;
+    let model = proto::Model::decode(bytes.clone())?;
+    graph::check(&model, limits)?;
+    Ok(model)
+}
+
+#[cfg(test)]
+mod tests;

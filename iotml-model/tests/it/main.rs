@@ -1,0 +1,11 @@
+//! Tests of the crate as its users see it; one binary, so that one link serves them all.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_input;
+mod engines;
+mod kinds;
+mod library;
+mod load;
+mod seed;
+mod setup;
+mod state;
