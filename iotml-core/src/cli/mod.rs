@@ -58,10 +58,9 @@ pub fn main_with(registry: Registry, arguments: impl IntoIterator<Item = OsStrin
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    if let Some((name, matches)) = matches.subcommand() {
-        if let Some(command) = registry.commands.iter().find(|command| command.name() == name) {
-            return command.run(matches, &registry);
-        }
+    let plugged = |name| registry.commands.iter().find(|command| command.name() == name);
+    if let Some((Some(command), matches)) = matches.subcommand().map(|(name, matches)| (plugged(name), matches)) {
+        return command.run(matches, &registry);
     }
     let action = match Arguments::from_arg_matches(&matches) {
         Ok(Arguments { action }) => action,

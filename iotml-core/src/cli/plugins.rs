@@ -65,15 +65,18 @@ struct Key {
 
 /// The keys of a table and of the tables in it.
 fn collect(root: &Value, table: &Value, before: &str, keys: &mut Vec<Key>) {
+    let variants = Variants::of(root, table);
     for (name, schema) in properties(root, table) {
         let quoted = if name.contains('.') { format!("{before}{name:?}") } else { format!("{before}{name}") };
         let inner = meant(root, schema);
-        let mut kind = kind(root, schema);
-        let required = required(root, table);
-        if required.contains(&name) {
+        let mut kind = variants.constants(name).unwrap_or_else(|| kind(root, schema));
+        if requires(table, name) || variants.require(name) {
             kind.push_str(", required");
         } else if let Some(default) = schema.get("default").filter(|default| !default.is_null()) {
             kind.push_str(&format!(", default {default}"));
+        }
+        if let Some(only) = variants.only(name) {
+            kind.push_str(&format!(", only with {only}"));
         }
         let about = schema.get("description").or_else(|| inner.get("description")).and_then(Value::as_str);
         keys.push(Key { name: quoted.clone(), kind, about: about.unwrap_or_default().to_owned() });
@@ -84,11 +87,50 @@ fn collect(root: &Value, table: &Value, before: &str, keys: &mut Vec<Key>) {
     }
 }
 
-/// The keys that must be there in every branch.
-fn required<'a>(root: &'a Value, table: &'a Value) -> Vec<&'a str> {
-    let table = resolve(root, table);
-    let own = table.get("required").and_then(Value::as_array);
-    own.into_iter().flatten().filter_map(Value::as_str).collect()
+fn requires(table: &Value, name: &str) -> bool {
+    let required = table.get("required").and_then(Value::as_array);
+    required.into_iter().flatten().any(|key| key == name)
+}
+
+/// The forms of a table of which one key, with a constant in each, picks one.
+struct Variants<'a>(Vec<&'a Value>);
+
+impl<'a> Variants<'a> {
+    fn of(root: &'a Value, table: &'a Value) -> Self {
+        let branches = table.get("oneOf").and_then(Value::as_array);
+        let branches = branches.into_iter().flatten().map(|branch| resolve(root, branch));
+        Self(branches.filter(|branch| branch.get("properties").is_some()).collect())
+    }
+
+    fn having(&self, name: &str) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().copied().filter(move |branch| branch["properties"].get(name).is_some())
+    }
+
+    /// All constants of the key that picks.
+    fn constants(&self, name: &str) -> Option<String> {
+        let constant = |branch: &Value| branch["properties"][name].get("const").map(ToString::to_string);
+        let all: Option<Vec<_>> = self.having(name).map(constant).collect();
+        all.filter(|all| !all.is_empty()).map(|all| all.join(" | "))
+    }
+
+    /// Whether every form that has the key wants it.
+    fn require(&self, name: &str) -> bool {
+        self.having(name).count() > 0 && self.having(name).all(|branch| requires(branch, name))
+    }
+
+    /// The forms that have the key, if not all do.
+    fn only(&self, name: &str) -> Option<String> {
+        let having: Vec<_> = self.having(name).collect();
+        if having.is_empty() || having.len() == self.0.len() {
+            return None;
+        }
+        let picks = having.into_iter().filter_map(|branch| {
+            let (key, schema) =
+                branch["properties"].as_object()?.iter().find(|(_, schema)| schema.get("const").is_some())?;
+            Some(format!("{key} = {}", schema["const"]))
+        });
+        Some(picks.collect::<Vec<_>>().join(" or "))
+    }
 }
 
 /// What a schema says once references and the `null` of an optional value are taken away.
@@ -131,12 +173,23 @@ fn kind(root: &Value, schema: &Value) -> String {
             Some(more) => format!("table of {}", kind(root, more)),
             None => "table".to_owned(),
         },
-        "integer" => "whole number".to_owned(),
+        "integer" => format!("whole number{}", range(schema)),
+        "number" => format!("number{}", range(schema)),
         "string" if schema.get("format").is_some_and(|format| format == "password") => "secret string".to_owned(),
         "string" => match schema.get("examples").and_then(Value::as_array).and_then(|examples| examples.first()) {
             Some(example) => format!("string such as {example}"),
             None => "string".to_owned(),
         },
         other => other.to_owned(),
+    }
+}
+
+/// The limits of a number, as ` 0..9`; a type's own lower limit of 0 says nothing.
+fn range(schema: &Value) -> String {
+    let limit = |key: &str| schema.get(key).map(ToString::to_string);
+    match (limit("minimum"), limit("maximum")) {
+        (minimum, Some(maximum)) => format!(" {}..{maximum}", minimum.unwrap_or_default()),
+        (Some(minimum), None) if minimum != "0" => format!(" from {minimum}"),
+        _ => String::new(),
     }
 }

@@ -2,5 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod avro;
+mod cli;
+mod config;
 mod fakes;
+mod http;
 mod pipeline;

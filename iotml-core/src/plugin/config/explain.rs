@@ -255,8 +255,13 @@ fn mistyped_value(place: &Place, value: &Value, wanted: &str) -> Finding {
         Value::Object(_) => "a table",
     };
     let finding = Finding::new(place.clone(), format!("must be {wanted}, not {found}"));
+    let is_scalar = !wanted.contains("table") && !wanted.contains("array");
+    if let (true, Some(key)) = (wanted == "an array" && value.is_object(), place.last_key()) {
+        let message = format!("{}; a table that may stand more than once is written [[{key}]]", finding.message);
+        return Finding { message, ..finding };
+    }
     // An unquoted `bootstrap.servers` in a table of properties is a table `bootstrap` to TOML.
-    let dotted = place.last_key().filter(|_| !wanted.contains("table")).and_then(|key| {
+    let dotted = place.last_key().filter(|_| is_scalar).and_then(|key| {
         let dotted = dotted_keys(key, value);
         dotted.into_iter().next()
     });

@@ -14,11 +14,10 @@ pub(super) fn mistakes(document: &Value) -> Vec<Remark> {
     let is_decoded = document.get("decode").is_some();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, route) in routes.iter().enumerate() {
-        if let Some(name) = route.get("name").and_then(Value::as_str) {
-            if let Some(first) = names.insert(name, at) {
-                let message = format!("route[{first}] is already named {name:?}; give each route a name of its own");
-                found.push(Remark::mistake(format!("/route/{at}/name"), message));
-            }
+        let name = route.get("name").and_then(Value::as_str);
+        if let Some((name, first)) = name.and_then(|name| Some((name, names.insert(name, at)?))) {
+            let message = format!("route[{first}] is already named {name:?}; give each route a name of its own");
+            found.push(Remark::mistake(format!("/route/{at}/name"), message));
         }
         if let Some(when) = route.get("when").and_then(Value::as_str) {
             let pointer = format!("/route/{at}/when");

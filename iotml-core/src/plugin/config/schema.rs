@@ -132,10 +132,18 @@ fn find_extended(schema: &Value, extended: &mut BTreeSet<String>) {
 fn close_one(schema: &mut Value, partial: bool) {
     let Value::Object(map) = schema else { return };
     let has_properties = map.contains_key("properties");
-    let is_open = !map.contains_key("additionalProperties") && !map.contains_key("unevaluatedProperties");
     let shares = ["oneOf", "anyOf", "allOf", "$ref"].iter().any(|key| map.contains_key(*key));
-    if has_properties && is_open && !partial {
-        map.insert((if shares { "unevaluatedProperties" } else { "additionalProperties" }).to_owned(), json!(false));
+    if !has_properties && map.get("additionalProperties").is_some_and(|more| more == &json!(false)) {
+        map.remove("additionalProperties");
+    }
+    let is_open = !map.contains_key("additionalProperties") && !map.contains_key("unevaluatedProperties");
+    // A struct without fields says no more than that it is an object; free tables say `additionalProperties: true`.
+    let is_empty_struct = !has_properties && !shares && map.get("type").is_some_and(|kind| kind == "object");
+    if (has_properties || is_empty_struct) && is_open && !partial {
+        // Where other schemas share the table, their keys are known too; and of a table that takes no keys at all only
+        // this keyword names the unknown ones.
+        let keyword = if shares || is_empty_struct { "unevaluatedProperties" } else { "additionalProperties" };
+        map.insert(keyword.to_owned(), json!(false));
     }
     for (key, value) in map {
         match (key.as_str(), value) {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::place::Place;
+use super::schema::resolve;
 
 /// What stands in place of a secret.
 const STARS: &str = "***";
@@ -79,10 +80,9 @@ pub(super) fn secret_places(schema: &Value, value: &Value, place: &Place, found:
 }
 
 fn walk(root: &Value, schema: &Value, value: &Value, place: &Place, found: &mut BTreeSet<Place>) {
-    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        if let Some(target) = root.pointer(reference.trim_start_matches('#')) {
-            walk(root, target, value, place, found);
-        }
+    let target = resolve(root, schema);
+    if !std::ptr::eq(target, schema) {
+        walk(root, target, value, place, found);
     }
     for several in ["oneOf", "anyOf", "allOf"] {
         for branch in schema.get(several).and_then(Value::as_array).into_iter().flatten() {

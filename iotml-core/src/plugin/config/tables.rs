@@ -79,11 +79,10 @@ pub(super) fn check_table(
         Ok(mistakes) => mistakes,
         Err(error) => vec![Mistake::new(place.to_string(), error.to_string()).at(document.line(&place))],
     };
-    if let (Stage::Preprocess, Some(name)) = (table.stage, map.get("name")) {
-        if !name.as_str().is_some_and(|name| !name.is_empty()) {
-            let at = place.key("name");
-            mistakes.push(Mistake::new(at.to_string(), "must be a string that is not empty").at(document.line(&at)));
-        }
+    let name = map.get("name").filter(|_| table.stage == Stage::Preprocess);
+    if name.is_some_and(|name| name.as_str().is_none_or(str::is_empty)) {
+        let at = place.key("name");
+        mistakes.push(Mistake::new(at.to_string(), "must be a string that is not empty").at(document.line(&at)));
     }
     if let (Some(Value::Object(map)), Value::Object(own)) = (document.value.pointer_mut(&table.pointer), own) {
         map.extend(own);
