@@ -24,6 +24,7 @@ use crate::source::{Demand, Source, SourceEvent};
 use crate::state::StateStore;
 
 /// Rows between two steps of the task.
+#[expect(clippy::large_enum_variant, reason = "moved once a batch")]
 pub(super) enum Work {
     /// Received messages, to go through the chain.
     Chain(BatchId, Arc<RawBatch>),
@@ -227,6 +228,8 @@ impl Task {
         self.poll_retry = None;
         match event {
             SourceEvent::Assigned(lanes) => {
+                // A stage that keeps state by partition must know each lane's before its first row.
+                self.chain.stateful().into_iter().for_each(|(_, stage)| stage.assigned(&lanes));
                 for info in lanes {
                     self.tracker.assign(info.lane);
                     self.restore(&info.partition)?;
