@@ -119,7 +119,8 @@ fn sorted_entries(dir: &Path) -> Vec<PathBuf> {
     entries
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

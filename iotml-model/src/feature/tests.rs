@@ -147,20 +147,33 @@ fn array(kind: usize, values: &mut [Option<f64>]) -> ArrayRef {
     }
 }
 
-fn batches() -> impl Strategy<Value = (Vec<Vec<Option<f64>>>, Vec<Option<Scale>>, Vec<usize>, usize)> {
+/// A batch before it is one, and the row from which on it is sliced.
+#[derive(Debug, Clone)]
+struct Case {
+    columns: Vec<Vec<Option<f64>>>,
+    scales: Vec<Option<Scale>>,
+    kinds: Vec<usize>,
+    offset: usize,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
     (1usize..6, 0usize..200).prop_flat_map(|(n_features, n_rows)| {
-        (
-            prop::collection::vec(values(n_rows), n_features),
-            prop::collection::vec(scales(), n_features),
-            prop::collection::vec(0usize..4, n_features),
-            0..=n_rows,
-        )
+        let columns = prop::collection::vec(values(n_rows), n_features);
+        let scales = prop::collection::vec(scales(), n_features);
+        let kinds = prop::collection::vec(0usize..4, n_features);
+        (columns, scales, kinds, 0..=n_rows).prop_map(|(columns, scales, kinds, offset)| Case {
+            columns,
+            scales,
+            kinds,
+            offset,
+        })
     })
 }
 
 proptest! {
     #[test]
-    fn matrix_equals_the_oracle((mut columns, scales, kinds, offset) in batches()) {
+    fn matrix_equals_the_oracle(case in cases()) {
+        let Case { mut columns, scales, kinds, offset } = case;
         let n_rows = columns[0].len();
         let names: Vec<_> = (0..columns.len()).map(|at| format!("f{at}")).collect();
         let arrays: Vec<ArrayRef> = columns.iter_mut().zip(&kinds).map(|(column, kind)| array(*kind, column)).collect();

@@ -25,6 +25,9 @@ pub enum ManifestError {
     },
 }
 
+/// The optional fields of a manifest; the others are missed when misspelt.
+const KNOWN_FIELDS: [&str; 7] = ["inputs", "outputs", "threshold", "classes", "positive", "golden", "trained"];
+
 impl Manifest {
     /// Reads and checks a manifest.
     ///
@@ -59,6 +62,7 @@ impl Manifest {
         if self.inputs.len() > 1 {
             return invalid("inputs", "names more than one input, but a scorer feeds exactly one");
         }
+        self.check_unknown_fields()?;
         self.check_outputs()?;
         self.check_features()?;
         self.check_classes()?;
@@ -67,6 +71,16 @@ impl Manifest {
         }
         if let Some(golden) = &self.golden {
             self.check_golden(golden)?;
+        }
+        Ok(())
+    }
+
+    /// Unknown fields are kept, but one that is nearly a known one is a mistake that would pass unseen.
+    fn check_unknown_fields(&self) -> Result<(), ManifestError> {
+        for field in self.extra.keys() {
+            if let Some(meant) = KNOWN_FIELDS.iter().find(|known| strsim::damerau_levenshtein(known, field) <= 2) {
+                return invalid(field, format!("is not known; `{meant}` may be meant"));
+            }
         }
         Ok(())
     }

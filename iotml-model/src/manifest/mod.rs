@@ -334,6 +334,13 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_optional_field_is_named() {
+        let wrong = DOCUMENT.replace("\"threshold\"", "\"treshold\"");
+        let error = Manifest::from_json(wrong.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "model manifest: treshold: is not known; `threshold` may be meant");
+    }
+
+    #[test]
     fn a_misspelt_field_of_a_feature_is_named() {
         let wrong = DOCUMENT.replace("\"impute\"", "\"inpute\"");
         let error = Manifest::from_json(wrong.as_bytes()).unwrap_err().to_string();

@@ -125,10 +125,10 @@ impl Windows {
                 continue;
             };
             let lane = batch.raw().lane(batch.origin(row));
-            let partition = self.lanes.entry(lane).or_insert_with(|| Arc::from(""));
+            let partition: &str = self.lanes.get(&lane).map_or("", |partition| partition);
             let table = match self.partitions.get_mut(partition) {
                 Some(table) => table,
-                None => self.partitions.entry(partition.clone()).or_insert_with(|| Table::new(self.max_keys)),
+                None => self.partitions.entry(Arc::from(partition)).or_insert_with(|| Table::new(self.max_keys)),
             };
             let window = table.window(key);
             if window.len() == self.shape.len() {
@@ -187,6 +187,3 @@ impl Stateful for Windows {
         self.lanes.retain(|_, of| **of != *partition);
     }
 }
-
-#[cfg(test)]
-mod tests;

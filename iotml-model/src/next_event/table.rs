@@ -1,7 +1,6 @@
 //! A bounded table of windows that forgets the keys not seen for the longest time.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 /// Windows by key in two generations.
 ///
@@ -21,15 +20,13 @@ impl Table {
 
     /// The window of `key`, empty if the key is new or was dropped.
     pub(super) fn window(&mut self, key: &[u8]) -> &mut Vec<f32> {
-        // Looked up first, since the entry of a map wants an owned key.
+        // Looked up first, since a map's entry wants an owned key, and most keys are there.
         if !self.young.contains_key(key) {
             let (key, window) = self.old.remove_entry(key).unwrap_or_else(|| (key.into(), Vec::new()));
             self.insert(key, window);
         }
-        match self.young.entry(key.into()) {
-            Entry::Occupied(window) => window.into_mut(),
-            Entry::Vacant(slot) => slot.insert(Vec::new()),
-        }
+        #[expect(clippy::expect_used, reason = "a key that was not there was put in just above")]
+        self.young.get_mut(key).expect("the key's window")
     }
 
     /// Puts a window in, as the key seen last.
