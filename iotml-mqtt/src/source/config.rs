@@ -1,0 +1,306 @@
+//! What a user writes about an MQTT source.
+
+use iotml_core::error::ConfigError;
+use iotml_core::plugin::{ByteSize, HumanDuration};
+use iotml_core::secret::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::mapping::Mapping;
+use crate::server::Server;
+use crate::tls::TlsConfig;
+
+/// Configuration of the source `mqtt`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MqttSourceConfig {
+    /// The broker: `mqtt://host:1883`, or `mqtts://host:8883` for TLS.
+    pub server: String,
+    /// What to subscribe to, and what becomes of the topics.
+    pub topics: Vec<TopicConfig>,
+    /// Name of a shared-subscription group: its members (connections, tasks, instances) divide the messages among them.
+    /// Needed where `connections` or `tasks.max` is above 1.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Connections per task, each with a window of its own; rate per connection = window / acknowledgement latency.
+    #[serde(default = "one")]
+    pub connections: usize,
+    /// Start of the client ids; the instance, task and connection are appended, so that a restarted process
+    /// resumes its own sessions. Default: the pipeline's name.
+    #[serde(default, rename = "client.id")]
+    pub client_id: Option<String>,
+    /// User name.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Certificates for `mqtts://`.
+    #[serde(default)]
+    pub tls: TlsConfig,
+    /// Unacknowledged messages that the broker may send per connection (MQTT's Receive Maximum). Brokers have limits of their own.
+    #[serde(default = "default_window", rename = "receive.maximum")]
+    pub receive_maximum: u16,
+    /// How long the broker keeps session and messages while no one is connected.
+    #[serde(default = "default_expiry", rename = "session.expiry")]
+    pub session_expiry: HumanDuration,
+    /// Interval of MQTT keep-alives.
+    #[serde(default = "default_keep_alive", rename = "keep.alive")]
+    pub keep_alive: HumanDuration,
+    /// How long one attempt to connect may take.
+    #[serde(default = "default_connect_timeout", rename = "connect.timeout")]
+    pub connect_timeout: HumanDuration,
+    /// A batch closes at this many messages.
+    #[serde(default = "default_rows", rename = "batch.max.rows")]
+    pub batch_max_rows: usize,
+    /// A batch closes this long after its first message; earlier when the window is exhausted or nothing more is coming.
+    #[serde(default = "default_delay", rename = "batch.max.delay")]
+    pub batch_max_delay: HumanDuration,
+    /// Retained messages of the broker.
+    #[serde(default)]
+    pub retained: Retained,
+    /// What an empty payload becomes.
+    #[serde(default, rename = "empty.payload")]
+    pub empty_payload: EmptyPayload,
+    /// What is kept as headers.
+    #[serde(default)]
+    pub headers: KeptHeaders,
+    /// Messages of QoS 0 kept in memory until polled, per task; what arrives beyond is dropped and counted, as QoS 0 allows.
+    #[serde(default = "default_qos0_rows", rename = "qos0.max.rows")]
+    pub qos0_max_rows: usize,
+    /// Bytes received and not yet taken by the pipeline, per task, at which the source stops reading.
+    #[serde(default = "default_buffer", rename = "buffer.max.size")]
+    pub buffer_max_size: ByteSize,
+}
+
+/// One topic filter and what becomes of the topics it matches.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicConfig {
+    /// MQTT topic filter. `{name}` is a `+` whose level is captured, `{name#}` a `#`. The first filter that matches counts.
+    pub filter: String,
+    /// Key of the message, from captures and `{topic}`. Default: `{topic}`.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Where the message should go, such as a Kafka topic, from captures and `{topic}`. Default: the sink decides.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// The highest QoS to receive at: 0, 1 or 2.
+    #[serde(default = "default_qos")]
+    #[schemars(range(max = 2))]
+    pub qos: u8,
+}
+
+impl TopicConfig {
+    /// A filter at QoS 1 whose messages have their topic as key.
+    pub fn new(filter: impl Into<String>) -> Self {
+        Self { filter: filter.into(), key: None, target: None, qos: 1 }
+    }
+}
+
+/// When the broker sends its retained messages. Shared subscriptions never get them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Retained {
+    /// When the subscription is new, so that a reconnect does not repeat them.
+    #[default]
+    New,
+    /// At every connect.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What an empty payload becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EmptyPayload {
+    /// A payload of no bytes.
+    #[default]
+    Empty,
+    /// No payload at all, which deletes the key in a compacted Kafka topic.
+    Tombstone,
+}
+
+/// What is kept as headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeptHeaders {
+    /// User properties, `content-type`, `mqtt.topic`, `mqtt.qos`, `mqtt.retain`, `mqtt.response.topic` and `mqtt.correlation.data`.
+    #[default]
+    All,
+    /// User properties and `content-type`.
+    User,
+    /// None.
+    None,
+}
+
+impl MqttSourceConfig {
+    /// A configuration of defaults for one filter.
+    pub fn new(server: impl Into<String>, topic: TopicConfig) -> Self {
+        Self {
+            server: server.into(),
+            topics: vec![topic],
+            group: None,
+            connections: 1,
+            client_id: None,
+            username: None,
+            password: None,
+            tls: TlsConfig::default(),
+            receive_maximum: default_window(),
+            session_expiry: default_expiry(),
+            keep_alive: default_keep_alive(),
+            connect_timeout: default_connect_timeout(),
+            batch_max_rows: default_rows(),
+            batch_max_delay: default_delay(),
+            retained: Retained::default(),
+            empty_payload: EmptyPayload::default(),
+            headers: KeptHeaders::default(),
+            qos0_max_rows: default_qos0_rows(),
+            buffer_max_size: default_buffer(),
+        }
+    }
+
+    /// Checks what serde cannot, and compiles the rest.
+    pub(super) fn compile(&self, n_tasks: usize) -> Result<(Server, Mapping), ConfigError> {
+        let server = Server::parse(&self.server)?;
+        self.tls.check(server.tls)?;
+        let mapping = Mapping::compile(&self.topics, self.group.as_deref())?;
+        let positive = [
+            ("connections", self.connections),
+            ("receive.maximum", usize::from(self.receive_maximum)),
+            ("batch.max.rows", self.batch_max_rows),
+            ("qos0.max.rows", self.qos0_max_rows),
+            ("buffer.max.size", self.buffer_max_size.0),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::new(format!("{name} must be at least 1")));
+        }
+        if let Some(topic) = self.topics.iter().find(|topic| topic.qos > 2) {
+            return Err(ConfigError::new(format!("qos of {:?} is {}; it must be 0, 1 or 2", topic.filter, topic.qos)));
+        }
+        let members = self.connections.saturating_mul(n_tasks);
+        if members > 1
+            && let Some(filter) = mapping.filters().iter().find(|filter| !filter.starts_with("$share/"))
+        {
+            return Err(ConfigError::new(format!(
+                "{members} connections would each receive every message of {filter:?}; set `group` to divide them, \
+                 or connections = 1 and tasks.max = 1"
+            )));
+        }
+        if self.password.is_some() && self.username.is_none() {
+            return Err(ConfigError::new("password is set without username"));
+        }
+        let keep_alive = self.keep_alive.0.as_secs();
+        if !(1..=65_535).contains(&keep_alive) {
+            return Err(ConfigError::new("keep.alive must be between 1s and 65535s"));
+        }
+        if self.session_expiry.0.as_secs() == 0 {
+            return Err(ConfigError::new(
+                "session.expiry must be at least 1s: without a session unacknowledged messages would be lost on a reconnect",
+            ));
+        }
+        Ok((server, mapping))
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_qos() -> u8 {
+    1
+}
+
+fn default_window() -> u16 {
+    1_000
+}
+
+fn default_expiry() -> HumanDuration {
+    HumanDuration::from_secs(7 * 24 * 3_600)
+}
+
+fn default_keep_alive() -> HumanDuration {
+    HumanDuration::from_secs(30)
+}
+
+fn default_connect_timeout() -> HumanDuration {
+    HumanDuration::from_secs(10)
+}
+
+fn default_rows() -> usize {
+    1_000
+}
+
+fn default_delay() -> HumanDuration {
+    HumanDuration::from_millis(5)
+}
+
+fn default_buffer() -> ByteSize {
+    ByteSize(32 << 20)
+}
+
+fn default_qos0_rows() -> usize {
+    100_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> MqttSourceConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn the_smallest_configuration_has_working_defaults() {
+        let config = parse(r#"{ "server": "mqtt://localhost", "topics": [{ "filter": "a/{b}", "key": "{b}" }] }"#);
+        assert_eq!((config.receive_maximum, config.connections, config.topics[0].qos), (1000, 1, 1));
+        assert!(config.compile(1).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let json = r#"{ "server": "mqtt://localhost", "topics": [], "recieve.maximum": 5 }"#;
+        let error = serde_json::from_str::<MqttSourceConfig>(json).unwrap_err().to_string();
+        assert!(error.contains("recieve.maximum") && error.contains("receive.maximum"), "{error}");
+    }
+
+    #[test]
+    fn several_connections_need_a_group() {
+        let mut config = MqttSourceConfig::new("mqtt://localhost", TopicConfig::new("a/#"));
+        assert!(config.compile(2).unwrap_err().to_string().contains("group"));
+        config.connections = 4;
+        assert!(config.compile(1).unwrap_err().to_string().contains("group"));
+        config.group = Some("g".into());
+        assert!(config.compile(2).is_ok());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let base = MqttSourceConfig::new("mqtt://localhost", TopicConfig::new("a/#"));
+        type Change = fn(&mut MqttSourceConfig);
+        let wrong: [(&str, Change); 6] = [
+            ("receive.maximum", |c| c.receive_maximum = 0),
+            ("batch.max.rows", |c| c.batch_max_rows = 0),
+            ("qos", |c| c.topics[0].qos = 3),
+            ("session.expiry", |c| c.session_expiry = HumanDuration::from_millis(10)),
+            ("keep.alive", |c| c.keep_alive = HumanDuration::from_millis(10)),
+            ("username", |c| c.password = Some(Secret::new("p"))),
+        ];
+        for (name, change) in wrong {
+            let mut config = base.clone();
+            change(&mut config);
+            let error = config.compile(1).unwrap_err().to_string();
+            assert!(error.contains(name), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn inv_10_a_printed_configuration_hides_the_password() {
+        let mut config = MqttSourceConfig::new("mqtt://localhost", TopicConfig::new("a/#"));
+        config.password = Some(Secret::new("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
+    }
+}

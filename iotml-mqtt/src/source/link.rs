@@ -1,0 +1,338 @@
+//! One connection: reads packets, hands messages on, and acknowledges what it is told to.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use iotml_core::batch::{Coordinate, Lane, LaneInfo, Position};
+use iotml_core::error::Class;
+use iotml_core::source::SourceEvent;
+use rumqttc::{
+    AsyncClient, ConnAck, ConnectionError, Event, EventLoop, ManualAck, MqttOptions, Outgoing, Packet, PubAck, PubRec,
+    Publish, QoS, RetainForwardRule, SubAck, SubscribeFilter, SubscribeReasonCode,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::config::{MqttSourceConfig, Retained};
+use super::counters::Counters;
+use super::handover::hand_over;
+use super::inbox::Inbox;
+use super::mapping::{Mapped, Mapping};
+use super::session::{PacketId, Receipt, Session};
+use super::trouble::Trouble;
+use crate::server::Server;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What all connections of a source share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: MqttSourceConfig,
+    pub(super) server: Server,
+    pub(super) mapping: Mapping,
+    pub(super) inbox: Inbox,
+    pub(super) counters: Counters,
+    /// Lanes are never numbered twice (invariant 3).
+    pub(super) next_lane: AtomicU32,
+    /// Last lane of each connection, for routing acknowledgements.
+    pub(super) lanes: Vec<AtomicU32>,
+}
+
+/// What the source tells a connection.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Everything of this lane up to and including this number is durable.
+    Ack(Lane, u64),
+    /// Send what is left to acknowledge, disconnect, and answer.
+    Close(oneshot::Sender<()>),
+}
+
+/// One connection and the state of its session.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    number: usize,
+    client_id: Arc<str>,
+    client: AsyncClient,
+    commands: mpsc::UnboundedReceiver<Command>,
+    session: Option<Session>,
+    connected: bool,
+    /// Answered when the first subscription stands, or with why it does not.
+    ready: Option<oneshot::Sender<Result<(), Trouble>>>,
+    closing: Option<oneshot::Sender<()>>,
+    mapped: Mapped,
+    hasher: RandomState,
+    pause: Duration,
+}
+
+impl Link {
+    /// A connection that begins when run.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        number: usize,
+        options: MqttOptions,
+        commands: mpsc::UnboundedReceiver<Command>,
+        ready: oneshot::Sender<Result<(), Trouble>>,
+    ) -> (Self, EventLoop) {
+        let client_id = options.client_id().into();
+        // Unbounded, so that handing over an acknowledgement never waits or fails; what is in flight bounds it.
+        let (client, events) = AsyncClient::builder(options).unbounded().build();
+        let link = Self {
+            shared,
+            number,
+            client_id,
+            client,
+            commands,
+            session: None,
+            connected: false,
+            ready: Some(ready),
+            closing: None,
+            mapped: Mapped::default(),
+            hasher: RandomState::new(),
+            pause: FIRST_PAUSE,
+        };
+        (link, events)
+    }
+
+    /// Runs until it is closed, its source is dropped, or it fails for good.
+    pub(super) async fn run(mut self, mut events: EventLoop) {
+        loop {
+            if self.wait_for_room().await.is_break() {
+                return;
+            }
+            let step = {
+                let mut poll = pin!(events.poll());
+                loop {
+                    tokio::select! {
+                        biased;
+                        command = self.commands.recv() => match command {
+                            Some(command) => self.obey(command),
+                            // Dropped without a close, like a kill: what is unacknowledged comes again.
+                            None => return,
+                        },
+                        event = &mut poll => break event,
+                    }
+                }
+            };
+            let flow = match step {
+                Ok(event) => self.handle(event),
+                Err(error) => self.disconnected(error).await,
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        if let Some(closed) = self.closing.take() {
+            let _ = closed.send(());
+        }
+    }
+
+    /// Stops reading while the inbox is full, so that TCP holds the broker back (invariant 6).
+    ///
+    /// The window would do, but Mosquitto 2.0.11 sends beyond it once a first message is acknowledged. A full inbox is
+    /// visited twice per keep-alive all the same, so that pings go out and the broker does not give the client up.
+    async fn wait_for_room(&mut self) -> ControlFlow<()> {
+        let shared = self.shared.clone();
+        let visit = Instant::now() + shared.config.keep_alive.0 / 2;
+        while !shared.inbox.has_room() {
+            tokio::select! {
+                () = shared.inbox.room() => {}
+                () = sleep_until(visit) => break,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return ControlFlow::Break(()),
+                },
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Ack(lane, through) => {
+                let Some(session) = self.session.as_mut().filter(|session| session.lane() == lane) else { return };
+                let client = &self.client;
+                let mut n = 0;
+                session.ack(through, |packet| {
+                    acknowledge(client, packet);
+                    n += 1;
+                });
+                self.shared.counters.acked.inc_by(n);
+            }
+            Command::Close(closed) => {
+                // A connection that is away cannot say goodbye; nothing is lost by that.
+                if !self.connected || self.client.try_disconnect().is_err() {
+                    let _ = closed.send(());
+                    self.commands.close();
+                    return;
+                }
+                self.closing = Some(closed);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> ControlFlow<()> {
+        match event {
+            Event::Incoming(Packet::ConnAck(connack)) => self.connected(&connack),
+            Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
+            Event::Incoming(Packet::Publish(publish)) => self.receive(&publish),
+            Event::Outgoing(Outgoing::Disconnect) => return ControlFlow::Break(()),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn connected(&mut self, connack: &ConnAck) {
+        self.connected = true;
+        if !connack.session_present || self.session.is_none() {
+            self.begin_session();
+        }
+        // Also on a resumed session: Mosquitto forgets shared subscriptions in a restart until they are made again.
+        let filters = self.shared.mapping.filters().iter().zip(&self.shared.config.topics).map(|(filter, topic)| {
+            let mut filter = SubscribeFilter::new(filter, qos(topic.qos));
+            filter.preserve_retain = true;
+            filter.retain_forward_rule = match self.shared.config.retained {
+                Retained::New => RetainForwardRule::OnNewSubscribe,
+                Retained::Always => RetainForwardRule::OnEverySubscribe,
+                Retained::Never => RetainForwardRule::Never,
+            };
+            filter
+        });
+        if let Err(error) = self.client.try_subscribe_many(filters) {
+            tracing::error!(%error, server = %self.shared.server, "cannot ask for subscriptions");
+        }
+    }
+
+    /// The broker begins a new session: what was in flight of the one before is void.
+    fn begin_session(&mut self) {
+        if let Some(lost) = self.session.take() {
+            self.shared.counters.lost_sessions.inc();
+            let reason = format!("{} no longer has the session; messages it held are gone", self.shared.server);
+            tracing::warn!(connection = self.number, "{reason}");
+            self.shared.inbox.push_event(SourceEvent::Lost { lanes: vec![lost.lane()], reason });
+        }
+        let lane = Lane(self.shared.next_lane.fetch_add(1, Ordering::Relaxed));
+        self.shared.lanes[self.number].store(lane.0, Ordering::Release);
+        self.shared.inbox.push_event(SourceEvent::Assigned(vec![LaneInfo { lane, partition: self.client_id.clone() }]));
+        self.session = Some(Session::new(lane));
+    }
+
+    fn subscribed(&mut self, suback: &SubAck) -> ControlFlow<()> {
+        let filters = self.shared.mapping.filters();
+        for ((code, filter), topic) in suback.return_codes.iter().zip(filters).zip(&self.shared.config.topics) {
+            match *code {
+                SubscribeReasonCode::Success(granted) if granted == qos(topic.qos) => {}
+                SubscribeReasonCode::Success(granted) => {
+                    tracing::warn!(%filter, ?granted, asked = topic.qos, "the broker granted a lower qos");
+                }
+                code => return self.fail(Trouble::not_subscribed(&self.shared.server, filter, code)),
+            }
+        }
+        self.pause = FIRST_PAUSE;
+        if let Some(ready) = self.ready.take() {
+            let _ = ready.send(Ok(()));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn receive(&mut self, publish: &Publish) {
+        let Some(session) = &mut self.session else { return };
+        let shared = &*self.shared;
+        let (packet, content) = if publish.qos == QoS::AtMostOnce {
+            if !shared.inbox.has_room_for_qos0() {
+                shared.counters.dropped.inc();
+                return;
+            }
+            (PacketId::NONE, 0)
+        } else {
+            let exactly_once = publish.qos == QoS::ExactlyOnce;
+            (PacketId { id: publish.pkid, exactly_once }, self.hasher.hash_one((&publish.topic, &publish.payload)))
+        };
+        let seq = match session.receive(packet, publish.dup, content) {
+            Receipt::New(seq) => seq,
+            Receipt::Again => {
+                shared.counters.redelivered.inc();
+                return;
+            }
+            Receipt::Done => {
+                shared.counters.redelivered.inc();
+                shared.counters.acked.inc();
+                acknowledge(&self.client, packet);
+                session.acknowledged();
+                return;
+            }
+        };
+        shared.counters.received.inc();
+        let position = Position { lane: session.lane(), seq };
+        let coordinate = Coordinate { partition: self.number as i32, offset: i64::from(packet.id) };
+        hand_over(shared, &mut self.mapped, publish, position, coordinate);
+        if session.n_open() >= usize::from(shared.config.receive_maximum) {
+            shared.inbox.flush();
+        }
+    }
+
+    async fn disconnected(&mut self, error: ConnectionError) -> ControlFlow<()> {
+        let was_connected = std::mem::take(&mut self.connected);
+        if let Some(session) = &mut self.session {
+            session.disconnected();
+        }
+        if self.closing.is_some() || matches!(error, ConnectionError::RequestsDone) {
+            return ControlFlow::Break(());
+        }
+        let trouble = Trouble::from_client(&self.shared.server, error);
+        // A source that never stood reports at once; later it tries again as long as that can help.
+        if trouble.class == Class::Fatal || self.ready.is_some() {
+            return self.fail(trouble);
+        }
+        if was_connected {
+            self.shared.counters.reconnects.inc();
+        }
+        tracing::warn!(connection = self.number, pause = ?self.pause, "{trouble}");
+        let until = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return ControlFlow::Continue(()),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return ControlFlow::Break(()),
+                },
+            }
+        }
+    }
+
+    fn fail(&mut self, trouble: Trouble) -> ControlFlow<()> {
+        match self.ready.take() {
+            Some(ready) => {
+                let _ = ready.send(Err(trouble));
+            }
+            None => self.shared.inbox.fail(trouble.at_start()),
+        }
+        ControlFlow::Break(())
+    }
+}
+
+/// Hands an acknowledgement to the client, which writes all that are waiting at once.
+fn acknowledge(client: &AsyncClient, packet: PacketId) {
+    let answer = if packet.exactly_once {
+        ManualAck::PubRec(PubRec::new(packet.id, None))
+    } else {
+        ManualAck::PubAck(PubAck::new(packet.id, None))
+    };
+    if let Err(error) = client.try_manual_ack(answer) {
+        // The channel is unbounded, so this means that the client is gone; the message comes again.
+        tracing::debug!(%error, packet = packet.id, "an acknowledgement could not be sent");
+    }
+}
+
+fn qos(level: u8) -> QoS {
+    match level {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    }
+}

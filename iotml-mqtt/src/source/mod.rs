@@ -1,0 +1,224 @@
+//! The MQTT source.
+
+mod config;
+mod counters;
+mod handover;
+mod inbox;
+mod link;
+mod mapping;
+mod options;
+mod session;
+mod trouble;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use iotml_core::batch::{Ack, Lane};
+use iotml_core::error::ConfigError;
+use iotml_core::pipeline::TaskContext;
+use iotml_core::source::{Demand, Source, SourceError, SourceEvent};
+use tokio::sync::{mpsc, oneshot};
+
+pub use config::{EmptyPayload, KeptHeaders, MqttSourceConfig, Retained, TopicConfig};
+
+use counters::Counters;
+use inbox::{Inbox, Limits};
+use link::{Command, Link, Shared};
+use trouble::Trouble;
+
+/// A connection that has no lane yet.
+const NO_LANE: u32 = u32::MAX;
+
+/// How long `close` waits for the last acknowledgements to leave.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Receives from an MQTT 5 broker and acknowledges late: PUBACK is sent when [`Source::ack`] says that a message is durable.
+///
+/// One lane is one connection in one broker session. The session outlives the connection and the process: a restarted
+/// process of the same instance name connects with the same client ids, and the broker sends again what was not acknowledged.
+/// When the broker no longer has the session, the lane is [`Lost`](SourceEvent::Lost) and a new one begins.
+///
+/// The client runs on a thread of its own, so keep-alives do not depend on the pipeline. The broker's window
+/// (`receive.maximum`) bounds what is in flight; where a broker goes beyond it, `buffer.max.size` makes the source stop reading.
+/// Messages of QoS 0 know no window and are bounded by `qos0.max.rows`.
+///
+/// ```no_run
+/// use iotml_mqtt::source::TopicConfig;
+/// use iotml_mqtt::{MqttSource, MqttSourceConfig};
+///
+/// let mut topic = TopicConfig::new("vehicles/sensor/data/{car}");
+/// topic.key = Some("{car}".into());
+/// topic.target = Some("sensor-data".into());
+/// let source = MqttSource::new(MqttSourceConfig::new("mqtt://localhost:1883", topic))?;
+/// # Ok::<(), iotml_core::error::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct MqttSource {
+    /// Present until opened.
+    plan: Option<Plan>,
+    shared: Option<Arc<Shared>>,
+    links: Vec<mpsc::UnboundedSender<Command>>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    config: MqttSourceConfig,
+    server: crate::server::Server,
+    mapping: mapping::Mapping,
+}
+
+impl MqttSource {
+    /// A source for a single task. Connects to nothing; errors name what is wrong in the configuration.
+    pub fn new(config: MqttSourceConfig) -> Result<Self, ConfigError> {
+        Self::for_tasks(config, 1)
+    }
+
+    /// One of `n_tasks` equal sources, which must divide the messages by a shared subscription.
+    pub fn for_tasks(config: MqttSourceConfig, n_tasks: usize) -> Result<Self, ConfigError> {
+        let (server, mapping) = config.compile(n_tasks)?;
+        Ok(Self { plan: Some(Plan { config, server, mapping }), shared: None, links: Vec::new() })
+    }
+
+    fn opened(&self) -> Result<&Arc<Shared>, SourceError> {
+        self.shared.as_ref().ok_or_else(|| SourceError::fatal("the mqtt source is not open"))
+    }
+}
+
+/// The same for every start of the same instance, so that a restarted process finds its sessions.
+fn client_id(prefix: Option<&str>, task: &TaskContext, connection: usize) -> String {
+    let prefix = prefix.unwrap_or(&task.pipeline);
+    format!("{prefix}-{}-{}-{connection}", task.instance, task.task)
+}
+
+#[iotml_core::async_trait]
+impl Source for MqttSource {
+    async fn open(&mut self, task: &TaskContext) -> Result<(), SourceError> {
+        let Some(Plan { config, server, mapping }) = self.plan.take() else {
+            return Err(SourceError::fatal("the mqtt source was opened twice"));
+        };
+        let client_ids: Vec<_> =
+            (0..config.connections).map(|number| client_id(config.client_id.as_deref(), task, number)).collect();
+        let options = client_ids
+            .iter()
+            .map(|client_id| options::options(&config, &server, client_id))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| SourceError::fatal_from(error.to_string(), error))?;
+        let timeout = config.connect_timeout.0;
+        let shared = Arc::new(Shared {
+            inbox: Inbox::new(Limits {
+                max_rows: config.batch_max_rows,
+                max_delay: config.batch_max_delay.0,
+                qos0_max_rows: config.qos0_max_rows,
+                max_bytes: config.buffer_max_size.0,
+            }),
+            counters: Counters::new(&task.metrics),
+            next_lane: AtomicU32::new(0),
+            lanes: client_ids.iter().map(|_| AtomicU32::new(NO_LANE)).collect(),
+            config,
+            server,
+            mapping,
+        });
+        let mut ready = Vec::new();
+        let mut links = Vec::new();
+        for (number, options) in options.into_iter().enumerate() {
+            let (commands, obeyed) = mpsc::unbounded_channel();
+            let (stands, standing) = oneshot::channel();
+            links.push(Link::new(shared.clone(), number, options, obeyed, stands));
+            self.links.push(commands);
+            ready.push(standing);
+        }
+        spawn(&client_ids[0], links)?;
+        for standing in ready {
+            match tokio::time::timeout(timeout, standing).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(trouble))) => return Err(self.abandon(trouble)),
+                Ok(Err(_)) => return Err(SourceError::fatal("the mqtt thread ended while connecting")),
+                Err(_) => return Err(self.abandon(Trouble::no_answer(&shared.server, "answer"))),
+            }
+        }
+        self.shared = Some(shared);
+        Ok(())
+    }
+
+    async fn poll(&mut self, demand: Demand) -> Result<SourceEvent, SourceError> {
+        self.opened()?.inbox.poll(demand).await
+    }
+
+    fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError> {
+        let shared = self.opened()?;
+        for Ack { lane, through } in acks {
+            let connection = shared.lanes.iter().position(|known| known.load(Ordering::Acquire) == lane.0);
+            if let Some(link) = connection.and_then(|connection| self.links.get(connection)) {
+                // A connection that ended has said why through `poll`.
+                let _ = link.send(Command::Ack(*lane, *through));
+            }
+        }
+        Ok(())
+    }
+
+    async fn release(&mut self, _lanes: &[Lane]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), SourceError> {
+        let mut closing = Vec::new();
+        for link in self.links.drain(..) {
+            let (closed, done) = oneshot::channel();
+            if link.send(Command::Close(closed)).is_ok() {
+                // Kept alive until answered: dropping it would end the connection without a DISCONNECT.
+                closing.push((link, done));
+            }
+        }
+        for (_link, done) in closing {
+            if tokio::time::timeout(CLOSE_TIMEOUT, done).await.is_err() {
+                tracing::warn!("an mqtt connection did not close in time; unacknowledged messages come again");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MqttSource {
+    /// Nothing half started stays: dropping the commands ends the connections.
+    fn abandon(&mut self, trouble: Trouble) -> SourceError {
+        self.links.clear();
+        trouble.at_start()
+    }
+}
+
+/// Runs the connections on a thread of their own.
+fn spawn(name: &str, links: Vec<(Link, rumqttc::EventLoop)>) -> Result<(), SourceError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| SourceError::fatal_from("cannot start a runtime for mqtt", error))?;
+    let run = move || {
+        runtime.block_on(async {
+            let mut running = tokio::task::JoinSet::new();
+            for (link, events) in links {
+                running.spawn(link.run(events));
+            }
+            running.join_all().await;
+        });
+    };
+    std::thread::Builder::new()
+        .name(format!("mqtt {name}"))
+        .spawn(run)
+        .map_err(|error| SourceError::fatal_from("cannot start a thread for mqtt", error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_ids_are_stable_and_differ_by_instance_task_and_connection() {
+        let mut task = TaskContext::single("bridge");
+        assert_eq!(client_id(None, &task, 0), "bridge-local-0-0");
+        task.instance = "host-7".into();
+        task.task = 2;
+        assert_eq!(client_id(Some("cars"), &task, 3), "cars-host-7-2-3");
+    }
+}

@@ -1,0 +1,100 @@
+//! Options of one connection, and the session store that lets a restarted process resume its session.
+
+use std::pin::Pin;
+
+use iotml_core::error::ConfigError;
+use rumqttc::{
+    AckMode, IncomingPacketSizeLimit, MqttOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreKey,
+    TlsConfiguration, Transport,
+};
+
+use super::MqttSourceConfig;
+use crate::server::Server;
+use crate::tls::read_pem;
+
+/// The client publishes nothing, so the space it keeps for outgoing packets can be small.
+const OUTGOING_LIMIT: u16 = 16;
+
+/// Reads of one wake-up, and acknowledgements of one write.
+const MAX_GROUP: usize = 128;
+
+/// Options for the connection with this client id. Reads the certificate files.
+pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &str) -> Result<MqttOptions, ConfigError> {
+    let mut options = MqttOptions::new(client_id, (server.host.as_str(), server.port));
+    let mut network = options.network_options();
+    // Acknowledgements are small packets that the broker waits for: Nagle's algorithm would hold them back 40 ms.
+    network.set_tcp_nodelay(true);
+    let expiry = u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX);
+    options
+        .set_network_options(network)
+        .set_keep_alive(u16::try_from(config.keep_alive.0.as_secs()).unwrap_or(u16::MAX))
+        .set_connect_timeout(config.connect_timeout.0)
+        .set_clean_start(false)
+        .set_session_expiry_interval(Some(expiry))
+        .set_receive_maximum(Some(config.receive_maximum))
+        .set_ack_mode(AckMode::Manual)
+        .set_outgoing_inflight_upper_limit(OUTGOING_LIMIT)
+        .set_max_request_batch(MAX_GROUP)
+        .set_read_batch_size(MAX_GROUP)
+        // The broker would silently drop what exceeds a limit of ours; a decoder rejects it visibly.
+        .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Unlimited);
+    if let Some(username) = &config.username {
+        match &config.password {
+            Some(password) => options.set_credentials(username, password.expose().to_owned()),
+            None => options.set_username(username),
+        };
+    }
+    if server.tls {
+        options.set_transport(tls(config)?);
+    }
+    options.set_session_store(OwnSession(PersistedSession {
+        format_version: 1,
+        client_id: client_id.into(),
+        clean_start: false,
+        session_expiry_interval: Some(expiry),
+        outgoing_inflight_upper_limit: Some(OUTGOING_LIMIT),
+        ack_mode: PersistedAckMode::Manual,
+        last_pkid: 0,
+        last_puback: 0,
+        replay: Vec::new(),
+        incoming_qos2: Vec::new(),
+    }));
+    Ok(options)
+}
+
+fn tls(config: &MqttSourceConfig) -> Result<Transport, ConfigError> {
+    let Some(ca) = &config.tls.ca else {
+        return Transport::try_tls_with_default_config()
+            .map_err(|source| ConfigError::with("cannot load the system's certificates; set tls.ca", source));
+    };
+    let client_auth = match (&config.tls.cert, &config.tls.key) {
+        (Some(cert), Some(key)) => Some((read_pem(cert)?, read_pem(key)?)),
+        _ => None,
+    };
+    Ok(Transport::tls_with_config(TlsConfiguration::Simple { ca: read_pem(ca)?, alpn: None, client_auth }))
+}
+
+type StoreFuture<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, Box<dyn std::error::Error + Send + Sync>>> + Send + 'a>>;
+
+/// Says of the broker's session that it is ours.
+///
+/// The client refuses `Session Present = 1` unless it knows the session, or with `AllowBrokerOnly` accepts it but then
+/// refuses to SUBSCRIBE, which Mosquitto needs after its restart. A client that only receives has no state of its own that
+/// must survive, so an empty session is a true account of ours.
+#[derive(Debug)]
+struct OwnSession(PersistedSession);
+
+impl SessionStore for OwnSession {
+    fn load<'a>(&'a self, _: &'a SessionStoreKey) -> StoreFuture<'a, Option<PersistedSession>> {
+        Box::pin(async { Ok(Some(self.0.clone())) })
+    }
+
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> StoreFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> StoreFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}

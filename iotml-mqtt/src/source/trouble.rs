@@ -1,0 +1,134 @@
+//! What became of a connection, in the words of the user who has to mend it.
+
+use iotml_core::error::Class;
+use iotml_core::source::SourceError;
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, SubscribeReasonCode};
+
+use crate::server::Server;
+
+/// Why a connection ended or could not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Trouble {
+    pub(super) class: Class,
+    message: String,
+    #[source]
+    source: Option<ConnectionError>,
+}
+
+impl Trouble {
+    fn new(class: Class, message: String, source: Option<ConnectionError>) -> Self {
+        Self { class, message, source }
+    }
+
+    /// No answer in time.
+    pub(super) fn no_answer(server: &Server, what: &str) -> Self {
+        let message = format!("{server} accepted the connection but sent no {what} in time; is it an mqtt 5 broker?");
+        Self::new(Class::Retryable, message, None)
+    }
+
+    /// The broker did not grant a subscription.
+    pub(super) fn not_subscribed(server: &Server, filter: &str, code: SubscribeReasonCode) -> Self {
+        let advice = match code {
+            SubscribeReasonCode::NotAuthorized => "allow it in the broker's access rules",
+            SubscribeReasonCode::TopicFilterInvalid => "correct the filter",
+            SubscribeReasonCode::SharedSubscriptionsNotSupported => {
+                "the broker has no shared subscriptions; drop `group`"
+            }
+            SubscribeReasonCode::WildcardSubscriptionsNotSupported => "the broker has no wildcards; name each topic",
+            _ => "see the broker's log",
+        };
+        let message = format!("{server} refused to subscribe to {filter:?} ({code:?}): {advice}");
+        Self::new(Class::Fatal, message, None)
+    }
+
+    /// Sorts a client error. `Retryable`: worth another attempt. `Fatal`: a person has to change something.
+    pub(super) fn from_client(server: &Server, error: ConnectionError) -> Self {
+        let (class, advice) = match &error {
+            ConnectionError::ConnectionRefused(code) => return Self::refused(server, *code, error),
+            ConnectionError::Io(io) => (Class::Retryable, network_advice(io)),
+            ConnectionError::Timeout(_) => (Class::Retryable, "no answer in time; check host, port and firewall"),
+            ConnectionError::Tls(rumqttc::TlsError::Io(io)) if io.get_ref().is_none() => {
+                (Class::Retryable, network_advice(io))
+            }
+            // A certificate does not mend itself.
+            ConnectionError::Tls(_) => (Class::Fatal, "the tls handshake failed; check tls.ca, tls.cert and the port"),
+            ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+                use rumqttc::DisconnectReasonCode::{NotAuthorized, SessionTakenOver};
+                match reason_code {
+                    // Two processes with one client id would push each other out for ever.
+                    SessionTakenOver => (
+                        Class::Fatal,
+                        "another client connected with the same client id; give each instance a name of its own",
+                    ),
+                    NotAuthorized => (Class::Fatal, "the broker withdrew its permission"),
+                    _ => (Class::Retryable, "the broker closed the connection"),
+                }
+            }
+            ConnectionError::NotConnAck(_) => (Class::Fatal, "this is not an mqtt 5 broker; check the port"),
+            _ => (Class::Retryable, "the connection broke"),
+        };
+        Self::new(class, format!("cannot use {server}: {advice} ({error})"), Some(error))
+    }
+
+    fn refused(server: &Server, code: ConnectReturnCode, error: ConnectionError) -> Self {
+        use ConnectReturnCode as Code;
+        let (class, advice) = match code {
+            Code::BadUserNamePassword | Code::NotAuthorized => {
+                (Class::Fatal, "wrong or missing username or password; set `username` and `password`")
+            }
+            Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => {
+                (Class::Fatal, "it does not speak mqtt 5")
+            }
+            Code::ClientIdentifierNotValid | Code::BadClientId => {
+                (Class::Fatal, "it refused the client id; set `client.id`")
+            }
+            Code::Banned | Code::BadAuthenticationMethod => (Class::Fatal, "it does not let this client in"),
+            Code::UseAnotherServer | Code::ServerMoved => (Class::Fatal, "it moved; change `server`"),
+            _ => (Class::Retryable, "it is not available now"),
+        };
+        Self::new(class, format!("{server} refused the connection: {advice} ({code:?})"), Some(error))
+    }
+
+    /// As the source reports it before anything has started: everything but success ends the start.
+    pub(super) fn at_start(self) -> SourceError {
+        match self.source {
+            Some(source) => SourceError::fatal_from(self.message, source),
+            None => SourceError::fatal(self.message),
+        }
+    }
+}
+
+fn network_advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => {
+            "nothing listens there; is the broker running, are host and port right?"
+        }
+        std::io::ErrorKind::TimedOut => "no answer in time; check host, port and firewall",
+        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof => {
+            "the far side closed the connection; does the port expect tls, or not?"
+        }
+        _ => "the network failed; check host and port",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_password_is_fatal_and_says_what_to_set() {
+        let server = Server::parse("localhost").unwrap();
+        let error = ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized);
+        let trouble = Trouble::from_client(&server, error);
+        assert_eq!(trouble.class, Class::Fatal);
+        assert!(trouble.to_string().contains("`password`"), "{trouble}");
+    }
+
+    #[test]
+    fn a_busy_broker_is_tried_again() {
+        let server = Server::parse("localhost").unwrap();
+        let error = ConnectionError::ConnectionRefused(ConnectReturnCode::ServerBusy);
+        assert_eq!(Trouble::from_client(&server, error).class, Class::Retryable);
+    }
+}

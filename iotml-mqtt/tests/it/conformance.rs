@@ -1,0 +1,66 @@
+//! The conformance suites of core.
+
+use std::time::Duration;
+
+use iotml_core::async_trait;
+use iotml_core::source::Source;
+use iotml_core::testing::source::{SourceHarness, conforms};
+use iotml_mqtt::source::TopicConfig;
+use iotml_mqtt::{MqttSource, MqttSourceConfig};
+
+use crate::broker::{Broker, on_every_broker, unique};
+use crate::cut::Wire;
+use crate::publisher::Publisher;
+
+struct Harness {
+    config: MqttSourceConfig,
+    topic: String,
+    publisher: Publisher,
+    wire: Wire,
+    /// HiveMQ asks its queue for more only when a client has nothing in flight, acknowledges, or connects. The suite
+    /// collects many messages before it acknowledges one, so there messages are published while the wire is cut.
+    publishes_behind_a_cut: bool,
+}
+
+impl Harness {
+    async fn new(broker: &Broker, shared: bool) -> Self {
+        let topic = unique("conformance");
+        let wire = Wire::to(&broker.address()).await;
+        let mut config = MqttSourceConfig::new(&wire.address, TopicConfig::new(format!("{topic}/#")));
+        config.client_id = Some(unique("client"));
+        config.group = shared.then(|| unique("group"));
+        let publisher = Publisher::connect(&broker.address()).await;
+        let publishes_behind_a_cut = Broker::hivemq().is_some_and(|hivemq| hivemq.address() == broker.address());
+        Self { config, topic, publisher, wire, publishes_behind_a_cut }
+    }
+}
+
+#[async_trait]
+impl SourceHarness for Harness {
+    async fn source(&mut self) -> Box<dyn Source> {
+        Box::new(MqttSource::new(self.config.clone()).expect("a valid configuration"))
+    }
+
+    async fn publish(&mut self, payloads: &[Vec<u8>]) {
+        if self.publishes_behind_a_cut {
+            // Nothing tells from outside when the broker has read the last acknowledgements.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            self.wire.cut();
+        }
+        self.publisher.publish_all(&format!("{}/a", self.topic), payloads.iter().cloned()).await;
+        self.wire.mend();
+    }
+}
+
+async fn plain(broker: Broker) {
+    conforms(&mut Harness::new(&broker, false).await).await;
+}
+
+async fn shared(broker: Broker) {
+    conforms(&mut Harness::new(&broker, true).await).await;
+}
+
+on_every_broker! {
+    source_conforms => plain;
+    shared_source_conforms => shared;
+}

@@ -1,0 +1,12 @@
+//! MQTT end to end: on the embedded broker always, and on Mosquitto and HiveMQ CE where their addresses are given.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod broker;
+mod conformance;
+mod cut;
+mod delivery;
+mod mapping;
+mod publisher;
+mod reader;
+mod refusal;
