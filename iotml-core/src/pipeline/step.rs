@@ -63,7 +63,7 @@ impl Task {
                 continue;
             }
             if outlet.duty == Duty::Required {
-                (0..rows.len()).for_each(|row| self.tracker.open(id, rows.origin(row)));
+                self.tracker.open(id, (0..rows.len()).map(|row| rows.origin(row)));
             }
             steps.push(Work::Encode(id, rows, at));
         }
@@ -154,7 +154,7 @@ impl Task {
         };
         if let Some(outcome) = outcome {
             let done = (0..batch.len()).filter(|row| !is_open[*row]);
-            done.for_each(|row| self.tracker.done(pending.id, batch.origin(row), outcome));
+            self.tracker.done(pending.id, done.map(|row| batch.origin(row)), outcome);
         }
         if !rejected.is_empty() {
             let batch = batch.clone();
@@ -242,10 +242,10 @@ impl Task {
             });
         }
         if opened == Opened::No {
-            letters.iter().for_each(|letter| self.tracker.open(id, letter.origin as usize));
+            self.tracker.open(id, letters.iter().map(|letter| letter.origin as usize));
         }
         let Some(outlet) = self.outlets.iter_mut().find(|outlet| outlet.duty == Duty::DeadLetter) else {
-            letters.iter().for_each(|letter| self.tracker.done(id, letter.origin as usize, Outcome::Skipped));
+            self.tracker.done(id, letters.iter().map(|letter| letter.origin as usize), Outcome::Skipped);
             return Ok(());
         };
         let origins: Vec<u32> = letters.iter().map(|letter| letter.origin).collect();

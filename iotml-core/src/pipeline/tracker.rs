@@ -57,6 +57,10 @@ impl Progress {
         if seq < self.next {
             return;
         }
+        if seq == self.next && self.done.is_empty() {
+            self.next += 1;
+            return;
+        }
         let at = (seq - self.next) as usize;
         if at >= self.done.len() {
             self.done.resize(at + 1, false);
@@ -84,16 +88,20 @@ impl Tracker {
     ///
     /// Errs if a lane was not announced or its numbers have a hole, which would acknowledge what was never seen.
     pub fn receive(&mut self, raw: Arc<RawBatch>, now: Instant) -> Result<BatchId, String> {
+        // Neighbours mostly share a lane, so it is looked up once per run of them.
+        let mut current: Option<(Lane, &mut Progress)> = None;
         for position in raw.positions() {
-            if let Some(lane) = self.lanes.get_mut(&position.lane) {
-                if position.seq != lane.received {
-                    let (lane_no, seq, want) = (position.lane.0, position.seq, lane.received);
-                    return Err(format!("the source numbered a message of lane {lane_no} {seq} instead of {want}"));
-                }
-                lane.received += 1;
-            } else {
-                return Err(format!("the source yielded a message of lane {}, which is not assigned", position.lane.0));
+            if current.as_ref().is_none_or(|(lane, _)| *lane != position.lane) {
+                current = self.lanes.get_mut(&position.lane).map(|progress| (position.lane, progress));
             }
+            let Some((_, lane)) = &mut current else {
+                return Err(format!("the source yielded a message of lane {}, which is not assigned", position.lane.0));
+            };
+            if position.seq != lane.received {
+                let (lane_no, seq, want) = (position.lane.0, position.seq, lane.received);
+                return Err(format!("the source numbered a message of lane {lane_no} {seq} instead of {want}"));
+            }
+            lane.received += 1;
         }
         let id = BatchId(self.next_id);
         self.next_id += 1;
@@ -113,34 +121,40 @@ impl Tracker {
         Ok(id)
     }
 
-    /// Message `row` waits for one more result.
-    pub fn open(&mut self, id: BatchId, row: usize) {
+    /// These messages wait for one more result each.
+    pub fn open(&mut self, id: BatchId, rows: impl IntoIterator<Item = usize>) {
         if let Some(batch) = self.batches.get_mut(&id) {
-            batch.open[row] += 1;
+            rows.into_iter().for_each(|row| batch.open[row] += 1);
         }
     }
 
-    /// One result of message `row` is durable, or needs not be.
-    pub fn done(&mut self, id: BatchId, row: usize, outcome: Outcome) {
+    /// One result of each of these messages is durable, or needs not be.
+    pub fn done(&mut self, id: BatchId, rows: impl IntoIterator<Item = usize>, outcome: Outcome) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
-        batch.outcome[row] = batch.outcome[row].max(outcome);
-        batch.open[row] -= 1;
-        if batch.open[row] > 0 {
-            return;
+        let mut current: Option<(Lane, &mut Progress)> = None;
+        for row in rows {
+            batch.outcome[row] = batch.outcome[row].max(outcome);
+            batch.open[row] -= 1;
+            if batch.open[row] > 0 {
+                continue;
+            }
+            let count = match batch.outcome[row] {
+                Outcome::Filtered => &mut self.audit.filtered,
+                Outcome::Delivered => &mut self.audit.delivered,
+                Outcome::Skipped => &mut self.audit.skipped,
+                Outcome::DeadLettered => &mut self.audit.dead_lettered,
+            };
+            *count += 1;
+            self.audit.in_flight -= 1;
+            batch.n_open -= 1;
+            let position = batch.raw.position(row);
+            if current.as_ref().is_none_or(|(lane, _)| *lane != position.lane) {
+                current = self.lanes.get_mut(&position.lane).map(|progress| (position.lane, progress));
+            }
+            if let Some((_, lane)) = &mut current {
+                lane.mark(position.seq);
+            }
         }
-        let count = match batch.outcome[row] {
-            Outcome::Filtered => &mut self.audit.filtered,
-            Outcome::Delivered => &mut self.audit.delivered,
-            Outcome::Skipped => &mut self.audit.skipped,
-            Outcome::DeadLettered => &mut self.audit.dead_lettered,
-        };
-        *count += 1;
-        self.audit.in_flight -= 1;
-        let position = batch.raw.position(row);
-        if let Some(lane) = self.lanes.get_mut(&position.lane) {
-            lane.mark(position.seq);
-        }
-        batch.n_open -= 1;
         if batch.n_open == 0 {
             self.n_bytes -= batch.n_bytes;
             self.batches.remove(&id);
@@ -150,9 +164,7 @@ impl Tracker {
     /// The stages have decided what each message opens, so the token taken at receipt is given back.
     pub fn decide(&mut self, id: BatchId) {
         let rows = self.batches.get(&id).map_or(0, |batch| batch.open.len());
-        for row in 0..rows {
-            self.done(id, row, Outcome::Filtered);
-        }
+        self.done(id, 0..rows, Outcome::Filtered);
     }
 
     /// The prefixes that grew since the last call, but for what `hold` names.
@@ -231,13 +243,13 @@ mod tests {
     fn inv_2_only_the_contiguous_prefix_is_acknowledged() {
         let mut tracker = tracker(1);
         let id = tracker.receive(raw(&[(0, 0), (0, 1), (0, 2)]), Instant::now()).unwrap();
-        (0..3).for_each(|row| tracker.open(id, row));
+        tracker.open(id, 0..3);
         tracker.decide(id);
-        tracker.done(id, 2, Outcome::Delivered);
+        tracker.done(id, [2], Outcome::Delivered);
         assert_eq!(tracker.take_acks(), []);
-        tracker.done(id, 0, Outcome::Delivered);
+        tracker.done(id, [0], Outcome::Delivered);
         assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 0 }]);
-        tracker.done(id, 1, Outcome::DeadLettered);
+        tracker.done(id, [1], Outcome::DeadLettered);
         assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 2 }]);
         assert!(tracker.is_empty() && tracker.n_bytes() == 0);
     }
@@ -246,10 +258,10 @@ mod tests {
     fn inv_3_a_lost_lane_is_never_acknowledged_and_still_counted() {
         let mut tracker = tracker(2);
         let id = tracker.receive(raw(&[(0, 0), (1, 0)]), Instant::now()).unwrap();
-        (0..2).for_each(|row| tracker.open(id, row));
+        tracker.open(id, 0..2);
         tracker.decide(id);
         tracker.drop_lane(Lane(0));
-        (0..2).for_each(|row| tracker.done(id, row, Outcome::Delivered));
+        tracker.done(id, 0..2, Outcome::Delivered);
         assert_eq!(tracker.take_acks(), [Ack { lane: Lane(1), through: 0 }]);
         assert_eq!(tracker.audit(), Audit { received: 2, delivered: 2, ..Audit::default() });
     }
@@ -289,7 +301,7 @@ mod tests {
                     let (_, routes, kind) = rows[at];
                     open.insert(positions[at], routes);
                     for _ in 0..routes {
-                        tracker.open(id, row);
+                        tracker.open(id, [row]);
                         let outcome = [Outcome::Delivered, Outcome::Skipped, Outcome::DeadLettered][kind as usize];
                         results.push((id, row, positions[at], outcome));
                     }
@@ -305,7 +317,7 @@ mod tests {
             }
             let mut acked = [0u64; 3];
             for (id, row, position, outcome) in results {
-                tracker.done(id, row, outcome);
+                tracker.done(id, [row], outcome);
                 *open.get_mut(&position).unwrap() -= 1;
                 for ack in tracker.take_acks() {
                     acked[ack.lane.0 as usize] = ack.through + 1;
