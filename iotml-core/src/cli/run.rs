@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
@@ -76,7 +76,7 @@ fn agreed<'a, T: PartialEq>(table: &str, settings: impl Iterator<Item = (&'a Con
 
 fn start_and_wait(configs: &[Config], around: &Around) -> Result<(), String> {
     let metrics = Metrics::default();
-    let crew = Arc::new(Crew::default());
+    let crew = Arc::new(Crew { is_starting: true.into(), ..Crew::default() });
     let _http = match around.listen {
         Some(listen) => Some(offer_http(listen, &metrics, &crew, &around.secrets)?),
         None => None,
@@ -86,12 +86,18 @@ fn start_and_wait(configs: &[Config], around: &Around) -> Result<(), String> {
         signals::watch(move || stopping.stop()).map_err(|error| format!("signals cannot be handled: {error}"))?;
     let mut running = Vec::with_capacity(configs.len());
     for config in configs {
-        if signalled.load(Ordering::SeqCst) > 0 {
+        if signalled.load(Ordering::SeqCst) {
             break;
         }
         tracing::info!(file = %config.file.display(), config = %config.redacted(), "starting");
         match Pipeline::start(config.pipeline(), metrics.clone()) {
-            Ok(handle) => running.push(crew.add(handle)),
+            Ok(handle) => {
+                running.push(crew.add(handle));
+                // A signal that came while it was opening found nothing to stop.
+                if signalled.load(Ordering::SeqCst) {
+                    crew.stop();
+                }
+            }
             Err(error) => {
                 crew.stop();
                 let _ = wait_all(running, &crew);
@@ -99,7 +105,7 @@ fn start_and_wait(configs: &[Config], around: &Around) -> Result<(), String> {
             }
         }
     }
-    crew.n_missing.store(0, Ordering::SeqCst);
+    crew.is_starting.store(false, Ordering::SeqCst);
     wait_all(running, &crew)
 }
 
@@ -110,7 +116,6 @@ fn offer_http(
     secrets: &Secrets,
 ) -> Result<HttpServer, String> {
     let (crew, secrets) = (crew.clone(), secrets.clone());
-    crew.n_missing.store(1, Ordering::SeqCst);
     let health = Arc::new(move || {
         let health = crew.health();
         Health { detail: secrets.scrub(&health.detail).into_owned(), ..health }
@@ -128,8 +133,8 @@ fn offer_http(
 #[derive(Default)]
 struct Crew {
     members: Mutex<Vec<Member>>,
-    /// Not zero while pipelines are still to be started.
-    n_missing: AtomicUsize,
+    /// Not ready while pipelines are still to be started.
+    is_starting: AtomicBool,
 }
 
 struct Member {
@@ -150,7 +155,7 @@ impl Crew {
     }
 
     fn health(&self) -> Health {
-        let is_starting = self.n_missing.load(Ordering::SeqCst) > 0;
+        let is_starting = self.is_starting.load(Ordering::SeqCst);
         let mut whole = Health { is_healthy: true, is_ready: !is_starting, detail: String::new() };
         for member in self.members().iter() {
             let health = (member.health)();

@@ -3,25 +3,25 @@
 use std::io;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::output::say;
 
-/// Counts the signals from now on, and calls `stop` at the first.
-pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicUsize>> {
+/// Calls `stop` at the first signal from now on; the result becomes true just before.
+pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         // Handlers are installed here, before anything is started, and not in the thread some time later.
         let _guard = runtime.enter();
         Signals::new()?
     };
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = count.clone();
+    let came = Arc::new(AtomicBool::new(false));
+    let coming = came.clone();
     let waiting = move || {
         runtime.block_on(async {
             signals.next().await;
-            counted.fetch_add(1, Ordering::SeqCst);
+            coming.store(true, Ordering::SeqCst);
             say("stopping", &"draining what is in flight; a second signal ends the process at once");
             stop();
             signals.next().await;
@@ -30,7 +30,7 @@ pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicUs
         });
     };
     thread::Builder::new().name("signals".to_owned()).spawn(waiting)?;
-    Ok(count)
+    Ok(came)
 }
 
 #[cfg(unix)]

@@ -13,6 +13,7 @@ use iotml_core::plugin::{HumanDuration, Registry, Remark};
 use iotml_core::preprocess::{PreprocessError, Preprocessor};
 use iotml_core::score::{ScoreError, Scorer};
 use iotml_core::secret::Secret;
+use iotml_core::sink::SinkError;
 use iotml_core::testing::{MemoryLog, MemorySink};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -102,6 +103,22 @@ struct SinkConfig {
 #[derive(Deserialize, JsonSchema)]
 struct Nothing {}
 
+#[derive(Deserialize, JsonSchema)]
+struct Refusing {
+    password: Secret,
+}
+
+#[iotml_core::async_trait]
+impl iotml_core::sink::Sink for Refusing {
+    async fn open(&self, _: &iotml_core::pipeline::TaskContext) -> Result<(), SinkError> {
+        Err(SinkError::fatal(format!("the server refused the password {:?}; check it", self.password.expose())))
+    }
+
+    async fn write(&self, _: iotml_core::sink::Outgoing) -> Result<iotml_core::sink::Written, SinkError> {
+        Err(SinkError::fatal("not open"))
+    }
+}
+
 struct Same;
 
 impl Preprocessor for Same {
@@ -154,6 +171,12 @@ pub(crate) fn registry_into(stored: Arc<MemorySink>) -> Registry {
     });
     registry.encoder("json", "One object a row", |_: Nothing, _| Ok(Box::new(Same)));
     registry.sink("kafka", "Writes to a topic", move |_: SinkConfig, _| Ok(stored.clone()));
+    registry.sink("hanging", "Never finishes a write", |_: Nothing, _| {
+        let sink = MemorySink::new();
+        sink.delay(Some(std::time::Duration::from_secs(3600)));
+        Ok(sink)
+    });
+    registry.sink("refusing", "Is careless with its secret", |config: Refusing, _| Ok(Arc::new(config)));
     registry.sink("mqtt", "Publishes to devices", |_: SinkConfig, _| Ok(MemorySink::new()));
     registry
 }
@@ -428,6 +451,6 @@ fn the_schema_accepts_what_the_worker_accepts_and_nothing_else() {
         assert!(!validator.is_valid(&value), "{from}");
     }
     assert_eq!(schema.pointer("/properties/source/$ref").unwrap(), "#/$defs/source");
-    assert_eq!(schema.pointer("/$defs/sink/oneOf/1/$ref").unwrap(), "#/$defs/sink.mqtt");
+    assert_eq!(schema.pointer("/$defs/sink/oneOf/2/$ref").unwrap(), "#/$defs/sink.mqtt");
     assert_eq!(schema.pointer("/$defs/source.kafka/properties/type/const").unwrap(), "kafka");
 }
