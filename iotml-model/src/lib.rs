@@ -7,6 +7,30 @@
 //! 3. its golden rows, on the engine that will serve it.
 //!
 //! [`OnnxScorer`] puts a model into a pipeline; [`register`] makes it known to a worker as `type = "onnx"`.
+//!
+//! A model that came without a manifest is given one in code:
+//!
+//! ```no_run
+//! use iotml_model::manifest::Scale;
+//! use iotml_model::{GoldenRule, Kind, Manifest, ManifestSource, Model, OpenOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let manifest = Manifest::builder(Kind::Reconstruction, "pumps")
+//!     .version("2")
+//!     .feature("pressure", Some(Scale::Range { min: 0.0, max: 12.0 }))
+//!     .feature("flow", Some(Scale::Standard { mean: 3.1, std: 0.4 }))
+//!     .fixed_threshold(0.08)
+//!     .build()?;
+//! let options = OpenOptions {
+//!     manifest: ManifestSource::Given(Box::new(manifest)),
+//!     golden: GoldenRule::None,
+//!     ..OpenOptions::default()
+//! };
+//! let mut model = Model::open("pumps.onnx".as_ref(), &options)?;
+//! let reconstruction = model.run(&[-0.5, 0.25])?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod classifier;
 mod columns;

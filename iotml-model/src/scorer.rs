@@ -120,7 +120,7 @@ impl OnnxScorerConfig {
     }
 }
 
-/// Scores rows with an ONNX model; see [`column`] for what it appends.
+/// Scores rows with an ONNX model; see [`mod@column`] for what it appends.
 pub struct OnnxScorer {
     config: OnnxScorerConfig,
     opened: Option<Opened>,

@@ -46,9 +46,9 @@ pub(crate) trait Engine: Send {
 }
 
 /// A checked model, ready for any engine.
-#[derive(Clone)]
 pub(crate) struct Checked<'a> {
     pub(crate) bytes: &'a Bytes,
+    #[cfg_attr(not(feature = "tract"), expect(dead_code, reason = "only tract has operators that it gets wrong"))]
     pub(crate) model: &'a Model,
     pub(crate) signature: &'a Signature,
 }

@@ -6,6 +6,7 @@ mod engines;
 mod kinds;
 mod library;
 mod load;
+mod pipeline;
 mod seed;
 mod setup;
 mod state;

@@ -9,7 +9,7 @@ use iotml_core::batch::Batch;
 use iotml_core::ndarray::{Array2, ArrayD};
 use iotml_core::score::Scorer;
 use iotml_model::manifest::{Golden, ManifestBuilder, Scale};
-use iotml_model::{EngineChoice, EngineError, Kind, Manifest, Model, ModelError, OnnxScorer, OnnxScorerConfig};
+use iotml_model::{EngineChoice, Kind, Manifest, Model, OnnxScorer, OnnxScorerConfig};
 use ndarray_npy::NpzReader;
 
 use crate::setup::{self, assert_close, engines, options, seed_data};
@@ -60,6 +60,8 @@ fn lstm_matches_tensorflow_on_onnxruntime() {
 #[cfg(feature = "tract")]
 #[test]
 fn lstm_with_relu_is_refused_on_tract_with_the_reason() {
+    use iotml_model::{EngineError, ModelError};
+
     let Some(dir) = seed_data() else { return };
     let options = options(manifest(Kind::NextEvent, "lstm-18", 18), EngineChoice::Tract);
     let error = Model::open(&dir.join("lstm-18.onnx"), &options).unwrap_err();

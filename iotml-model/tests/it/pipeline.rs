@@ -1,0 +1,109 @@
+//! A model in a running pipeline: dead letters, and state over a restart.
+
+use std::sync::Arc;
+
+use iotml_core::arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch};
+use iotml_core::arrow::datatypes::Float32Type;
+use iotml_core::batch::{Batch, Message, Messages, RawBatch, StageOutput};
+use iotml_core::decode::{DecodeError, Decoder};
+use iotml_core::encode::{EncodeError, Encoded, Encoder, envelope};
+use iotml_core::error::ConfigError;
+use iotml_core::metrics::Metrics;
+use iotml_core::pipeline::{Audit, Pipeline, PipelineSpec, Route, TaskStages, Tolerance};
+use iotml_core::state::FileStateStore;
+use iotml_core::testing::{MemoryLog, MemorySink};
+use iotml_model::manifest::{ManifestBuilder, embed};
+use iotml_model::testing::scaled_copy;
+use iotml_model::{EngineChoice, GoldenRule, Kind, Manifest, OnnxScorer, OnnxScorerConfig};
+
+use crate::setup::engines;
+
+/// One number per message as text, into the column `a`.
+struct Numbers;
+
+impl Decoder for Numbers {
+    fn decode(&mut self, raw: &Arc<RawBatch>) -> Result<StageOutput, DecodeError> {
+        let text = |row| String::from_utf8_lossy(raw.messages().payload(row).unwrap_or_default()).into_owned();
+        let values: Float32Array = (0..raw.len()).map(|row| text(row).parse::<f32>().ok()).collect();
+        let columns = RecordBatch::try_from_iter([("a", Arc::new(values) as ArrayRef)]).unwrap();
+        Ok(StageOutput::all(Batch::decoded(raw.clone(), (0..raw.len() as u32).collect(), columns)))
+    }
+}
+
+/// The score as text.
+struct Scores;
+
+impl Encoder for Scores {
+    fn encode(&mut self, batch: &Batch) -> Result<Encoded, EncodeError> {
+        let scores = batch.column("score").unwrap().as_primitive::<Float32Type>();
+        let mut messages = Messages::default();
+        for row in 0..batch.len() {
+            let text = if scores.is_null(row) { "none".to_owned() } else { scores.value(row).to_string() };
+            messages.push(Message { payload: Some(text.as_bytes()), ..envelope(batch, row) });
+        }
+        Ok(Encoded { messages, rejected: vec![] })
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    log: MemoryLog,
+    sink: Arc<MemorySink>,
+    dead: Arc<MemorySink>,
+}
+
+impl World {
+    fn new(manifest: ManifestBuilder) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = embed(&scaled_copy(1, 1.0).build(), &manifest.build().unwrap()).unwrap();
+        std::fs::write(folder.path().join("model.onnx"), bytes).unwrap();
+        World { folder, log: MemoryLog::default(), sink: MemorySink::new(), dead: MemorySink::new() }
+    }
+
+    /// Runs a pipeline over what is not acknowledged yet, until it is.
+    fn run(&self, engine: EngineChoice, values: &[&str]) -> Audit {
+        let message = |value: &&str| (Some(b"car1".to_vec()), Some(value.as_bytes().to_vec()));
+        self.log.publish_keyed(values.iter().map(message));
+        self.log.end();
+        let config = OnnxScorerConfig {
+            engine,
+            golden: GoldenRule::None,
+            ..OnnxScorerConfig::new(self.folder.path().join("model.onnx"))
+        };
+        let (log, sink, dead) = (self.log.clone(), self.sink.clone(), self.dead.clone());
+        let mut spec = PipelineSpec::new("cars", move |_| -> Result<TaskStages, ConfigError> {
+            let route = Route::required("scores", Some(Box::new(Scores)), sink.clone());
+            let mut stages = TaskStages::new(Box::new(log.source(2)), Box::new(Numbers), vec![route]);
+            stages.scorer = Some(Box::new(OnnxScorer::new(config.clone())?));
+            stages.dead_letter = Some(dead.clone());
+            Ok(stages)
+        });
+        spec.state = Some(Arc::new(FileStateStore::new(self.folder.path().join("state"))));
+        spec.options.tolerance = Tolerance::All;
+        let summary = Pipeline::start(spec, Metrics::default()).unwrap().wait().unwrap();
+        summary.audit
+    }
+}
+
+#[test]
+fn inv_9_a_next_event_model_remembers_over_a_restart() {
+    for engine in engines() {
+        let world = World::new(Manifest::builder(Kind::NextEvent, "next").feature("a", None));
+        world.run(engine, &["1", "2", "4"]);
+        world.run(engine, &["7"]);
+        // The model expects the same again, so the score is the squared step.
+        assert_eq!(world.sink.texts(), ["none", "1", "4", "9"]);
+    }
+}
+
+#[test]
+fn inv_7_a_row_that_cannot_be_scored_is_dead_lettered_with_its_bytes() {
+    for engine in engines() {
+        let world = World::new(Manifest::builder(Kind::Reconstruction, "same").feature("a", None));
+        let audit = world.run(engine, &["1", "NaN", "2", "inf", "3"]);
+        assert_eq!(world.sink.texts(), ["0", "0", "0"]);
+        assert_eq!(world.dead.texts(), ["NaN", "inf"]);
+        assert!(audit.balances(), "{audit:?}");
+        assert_eq!(world.log.acked(), 5);
+    }
+}
