@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::proto::{Node, OperatorSet, StringEntry, Tensor};
 use super::*;
 use crate::manifest::{Kind, Manifest, Role};
@@ -213,4 +215,27 @@ fn many_tiny_nodes_do_not_exhaust_memory() {
     let mut model = scaled_copy(2, 1.0);
     model.graph().node.extend(std::iter::repeat_n(Node::default(), 300_000));
     assert_refused(&model, "more than 200000 parts");
+}
+
+proptest! {
+    #[test]
+    fn damaged_files_are_refused_or_read_but_never_panic(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        end in any::<prop::sample::Index>(),
+    ) {
+        let whole = scaled_copy(2, 1.0).integers("shape", &[4, 4]).node("Expand", &["factor", "shape"], &["z"]).build();
+        let mut bytes = whole.clone();
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        _ = check(bytes, &Limits::default());
+        let end = end.index(whole.len());
+        _ = check(whole[..end].to_vec(), &Limits::default());
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        _ = check(bytes, &Limits::default());
+    }
 }
