@@ -15,7 +15,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::pipeline::{Health, Pipeline, PipelineError, PipelineHandle, Summary};
 use crate::plugin::Registry;
-use crate::plugin::config::{Config, LogTable, Secrets};
+use crate::plugin::config::{Config, LogFormat, LogTable, Secrets};
 
 /// Runs the pipelines of all files in this process until all have ended. The first that fails stops the others: whatever
 /// supervises the process sees the failure and starts it again.
@@ -28,11 +28,18 @@ pub(super) fn run(files: &[PathBuf], registry: &Arc<Registry>) -> ExitCode {
         Ok(around) => around,
         Err(message) => return fail(&message, USAGE),
     };
+    // Every connection is a file, and the usual soft limit is low; what the system does not allow stays as it is.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     if let Err(error) = log::init(&around.log, around.secrets.clone()) {
         return fail(&error, USAGE);
     }
     match start_and_wait(&configs, &around) {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader of JSON lines gets a JSON line.
+        Err(message) if around.log.format == LogFormat::Json && tracing::enabled!(tracing::Level::ERROR) => {
+            tracing::error!("{message}");
+            ExitCode::FAILURE
+        }
         Err(message) => fail(&around.secrets.scrub(&message), 1),
     }
 }
@@ -89,7 +96,8 @@ fn start_and_wait(configs: &[Config], around: &Around) -> Result<(), String> {
         if signalled.load(Ordering::SeqCst) {
             break;
         }
-        tracing::info!(file = %config.file.display(), config = %config.redacted(), "starting");
+        tracing::info!(file = %config.file.display(), pipeline = config.frame.pipeline.name, "starting");
+        tracing::debug!(config = %config.redacted(), "configured");
         match Pipeline::start(config.pipeline(), metrics.clone()) {
             Ok(handle) => {
                 running.push(crew.add(handle));

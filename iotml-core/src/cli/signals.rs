@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::output::say;
-
 /// Calls `stop` at the first signal from now on; the result becomes true just before.
 pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -22,10 +20,10 @@ pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBo
         runtime.block_on(async {
             signals.next().await;
             coming.store(true, Ordering::SeqCst);
-            say("stopping", &"draining what is in flight; a second signal ends the process at once");
+            tracing::warn!("stopping: draining what is in flight; a second signal ends the process at once");
             stop();
             signals.next().await;
-            say("stopping", &"ended by a second signal; what was in flight is redelivered at the next start");
+            tracing::warn!("ended by a second signal; what was in flight is redelivered at the next start");
             process::exit(1);
         });
     };
