@@ -8,6 +8,7 @@ mod byte_size;
 pub mod config;
 mod duration;
 mod remark;
+pub(crate) mod suggest;
 
 pub use byte_size::ByteSize;
 pub use duration::HumanDuration;

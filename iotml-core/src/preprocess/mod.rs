@@ -1,5 +1,42 @@
 //! Stage three: rows to rows: filter, map, rename, rekey.
 
+mod select;
+
+mod clamp;
+mod impute;
+mod scale;
+mod standardise;
+
+mod filter;
+mod rekey;
+mod rename;
+
+mod batch_wise;
+mod row_wise;
+
+mod cells;
+mod key_template;
+mod lookup;
+mod numbers;
+mod row;
+mod zone;
+
+pub use batch_wise::{BatchWise, batch_wise};
+pub use cells::CellValue;
+pub use clamp::{Clamp, ClampConfig, ClampLimits};
+pub use filter::{Filter, FilterAction, FilterConfig};
+pub use impute::{Constant, Impute, ImputeConfig};
+pub use rekey::{MAX_KEY_BYTES, MissingKey, Rekey, RekeyConfig};
+pub use rename::{Rename, RenameConfig};
+pub use row::Row;
+pub use row_wise::{Outcome, RowWise, row_wise};
+pub use scale::{Scale, ScaleColumn, ScaleConfig};
+pub use select::{Select, SelectConfig};
+pub use standardise::{Distribution, Standardise, StandardiseConfig};
+
+pub(crate) use lookup::unknown_column;
+pub(crate) use numbers::{doubles, not_numeric};
+
 use async_trait::async_trait;
 
 use crate::batch::{Batch, StageOutput};

@@ -1,5 +1,11 @@
 //! Stage four: appends scores and verdicts.
 
+mod rule;
+mod threshold;
+
+pub use rule::{ThresholdScorer, ThresholdScorerConfig};
+pub use threshold::{Limits, Threshold, ThresholdError, ThresholdMethod, quantile};
+
 use async_trait::async_trait;
 
 use crate::batch::{Batch, StageOutput};

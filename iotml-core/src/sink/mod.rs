@@ -1,5 +1,9 @@
 //! Stage six: makes rows durable at the far side.
 
+mod stdout;
+
+pub use stdout::{StdoutSink, StdoutSinkConfig};
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

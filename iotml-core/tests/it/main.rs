@@ -7,3 +7,4 @@ mod config;
 mod fakes;
 mod http;
 mod pipeline;
+mod preprocess;

@@ -18,8 +18,9 @@ mod schema;
 mod secrets;
 mod settings;
 mod substitute;
-mod suggest;
 mod tables;
+
+use super::suggest;
 
 pub use frame::{Frame, PipelineTable, PluginTable, RetryTimeout, RouteTable, StateTable, ToleranceWord};
 pub use load::Config;
