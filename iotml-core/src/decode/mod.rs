@@ -2,12 +2,18 @@
 
 mod avro;
 mod columns;
+mod csv;
+mod inferred;
+mod json;
 
 pub use avro::{
     AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, ResolveError, SchemaError,
     SchemaResolver,
 };
+pub(crate) use avro::read_schema;
 pub use columns::{ColumnConfig, ColumnType};
+pub use csv::{CsvDecoder, CsvDecoderConfig};
+pub use json::{JsonDecoder, JsonDecoderConfig, UnknownFields};
 
 use std::sync::Arc;
 

@@ -1,8 +1,20 @@
 //! Stage five: columns to bytes.
 
+mod avro;
+mod json;
+mod raw;
+
+pub use avro::{
+    AvroEncoder, AvroEncoderConfig, Compatibility, ConfluentAvroEncoder, ConfluentAvroEncoderConfig, RegisterError,
+    Registration, SchemaRegistrar,
+};
+pub use json::{JsonEncoder, JsonEncoderConfig, NonFinite, Nulls, Times};
+pub use raw::RawEncoder;
+
 use async_trait::async_trait;
 
 use crate::batch::{Batch, Messages, Rejected};
+use crate::error::Cause;
 use crate::pipeline::TaskContext;
 
 crate::error::stage_error! {
@@ -75,4 +87,36 @@ pub fn envelope(batch: &Batch, row: usize) -> crate::batch::Message<'_> {
         topic: raw.topic(origin).map(|topic| &**topic),
         target: raw.target(origin).map(|target| &**target),
     }
+}
+
+/// Adds the headers of the message that `row` came from to the message appended last.
+#[inline]
+pub fn copy_headers(messages: &mut Messages, batch: &Batch, row: usize) {
+    let headers = batch.raw().messages().headers();
+    if headers.is_empty() {
+        return;
+    }
+    for header in headers.of(batch.origin(row)) {
+        messages.push_header(header.name, header.value);
+    }
+}
+
+/// Encodes every row by letting `write` append its payload, about `row_bytes` long; a row that `write` refuses is rejected.
+pub fn encode_rows(
+    batch: &Batch,
+    row_bytes: usize,
+    mut write: impl FnMut(usize, &mut Vec<u8>) -> Result<(), Cause>,
+) -> Encoded {
+    let mut messages = Messages::with_capacity(batch.len(), batch.len() * row_bytes);
+    let mut rejected = Vec::new();
+    for row in 0..batch.len() {
+        let written = messages.push_with(envelope(batch, row), |out| write(row, out));
+        if let Err(cause) = written {
+            // A message stands for every row, so that numbers stay those of the batch.
+            messages.push(envelope(batch, row));
+            rejected.push(Rejected { row: row as u32, cause });
+        }
+        copy_headers(&mut messages, batch, row);
+    }
+    Encoded { messages, rejected }
 }

@@ -2,16 +2,38 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::Registry;
+use crate::decode::{AvroDecoder, CsvDecoder, JsonDecoder, PassThrough};
+use crate::encode::{AvroEncoder, JsonEncoder, RawEncoder};
 use crate::preprocess::{Clamp, Filter, Impute, Rekey, Rename, Scale, Select, Standardise};
 use crate::score::ThresholdScorer;
 use crate::sink::StdoutSink;
 
+/// No options.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
+
 /// Adds core's own plug-ins.
 pub(super) fn register(registry: &mut Registry) {
+    decoders(registry);
     preprocessors(registry);
     scorers(registry);
+    encoders(registry);
     sinks(registry);
+}
+
+fn decoders(registry: &mut Registry) {
+    registry
+        .decoder("raw", "Passes messages through undecoded.", |_: NoOptions, _| Ok(Box::new(PassThrough)))
+        .decoder("json", "One JSON object per message.", |config, _| Ok(Box::new(JsonDecoder::new(config)?)))
+        .decoder("csv", "One CSV row per message.", |config, _| Ok(Box::new(CsvDecoder::new(config)?)))
+        .decoder("avro", "One bare Avro datum per message, of a configured schema.", |config, _| {
+            Ok(Box::new(AvroDecoder::new(config)?))
+        });
 }
 
 fn preprocessors(registry: &mut Registry) {
@@ -38,6 +60,13 @@ fn scorers(registry: &mut Registry) {
     registry.scorer("threshold", "Judges rows by a column that is already there.", |config, _| {
         Ok(Box::new(ThresholdScorer::new(config)?))
     });
+}
+
+fn encoders(registry: &mut Registry) {
+    registry
+        .encoder("raw", "The bytes as they came.", |_: NoOptions, _| Ok(Box::new(RawEncoder)))
+        .encoder("json", "One JSON object per row.", |config, _| Ok(Box::new(JsonEncoder::new(config))))
+        .encoder("avro", "One bare Avro datum per row.", |config, _| Ok(Box::new(AvroEncoder::new(config)?)));
 }
 
 fn sinks(registry: &mut Registry) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, make_array};
+use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 
 use crate::batch::{Batch, Coordinate, Lane, Message, Position, RawBatch, RawMessage, StageOutput};
@@ -49,7 +50,8 @@ fn row_of(batch: &Batch, row: usize) -> Row {
     let mut out = Row::new();
     for (field, array) in columns.schema().fields().iter().zip(columns.columns()) {
         if array.is_valid(row) {
-            let value = array_value_to_string(array, row).unwrap_or_else(|error| format!("unprintable: {error}"));
+            let value = array_value_to_string(&without_zone(array), row);
+            let value = value.unwrap_or_else(|error| panic!("column {:?} is unprintable: {error}", field.name()));
             out.insert(field.name().clone(), value);
         }
     }
@@ -60,6 +62,17 @@ fn row_of(batch: &Batch, row: usize) -> Row {
         out.insert("@time".into(), time.to_string());
     }
     out
+}
+
+/// Printing a time in its zone needs a database of zones; underneath all are UTC.
+fn without_zone(array: &ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            let naive = array.to_data().into_builder().data_type(DataType::Timestamp(*unit, None)).build();
+            make_array(naive.unwrap_or_else(|error| panic!("a time without its zone: {error}")))
+        }
+        _ => array.clone(),
+    }
 }
 
 /// What became of one input row.

@@ -20,6 +20,7 @@ mod run;
 mod schema;
 
 pub use confluent::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig};
+pub(crate) use plain::read_schema;
 pub use plain::{AvroDecoder, AvroDecoderConfig};
 pub use resolver::{ResolveError, SchemaResolver};
 pub use schema::SchemaError;
