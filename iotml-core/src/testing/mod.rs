@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a suite fails by panicking")]
 
 pub mod decode;
+pub mod encode;
 pub mod preprocess;
 pub mod rows;
 pub mod score;

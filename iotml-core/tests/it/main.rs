@@ -4,7 +4,10 @@
 mod avro;
 mod cli;
 mod config;
+mod csv;
+mod encode;
 mod fakes;
 mod http;
+mod json;
 mod pipeline;
 mod preprocess;
