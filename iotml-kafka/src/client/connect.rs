@@ -1,0 +1,63 @@
+//! The check at start-up: one clear error instead of an endless retry.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+
+use super::Reports;
+
+/// Why a cluster could not be reached at start-up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// No broker answered in time.
+    #[error(
+        "no Kafka broker of {servers:?} answered within {waited:?}: {why}; check bootstrap.servers and that it runs"
+    )]
+    Unreachable {
+        servers: String,
+        waited: Duration,
+        why: String,
+        #[source]
+        source: KafkaError,
+    },
+    /// A broker answered and refused.
+    #[error("Kafka at {servers:?} refused the connection: {why}; check the sasl.* and ssl.* properties")]
+    Refused { servers: String, why: String },
+}
+
+/// Waits until the cluster answers a request for the metadata of `topic` (of all topics where it is `None`), at most
+/// `timeout`. `serve` is called in between to let pending error reports through.
+pub(crate) fn reach<C: ClientContext>(
+    client: &Client<C>,
+    reports: &Reports,
+    serve: impl Fn(),
+    (servers, topic, timeout): (&str, Option<&str>, Duration),
+) -> Result<Metadata, ConnectError> {
+    let start = Instant::now();
+    // Short tries, so that a wrong password ends the wait at once.
+    let mut patience = Duration::from_millis(250);
+    loop {
+        let left = timeout.saturating_sub(start.elapsed());
+        let error = match client.fetch_metadata(topic, patience.min(left).max(Duration::from_millis(50))) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        serve();
+        let refused = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication) => Some(error.to_string()),
+            _ => reports.refusal(),
+        };
+        if let Some(why) = refused {
+            return Err(ConnectError::Refused { servers: servers.into(), why });
+        }
+        if start.elapsed() >= timeout {
+            let why = reports.trouble().unwrap_or_else(|| error.to_string());
+            return Err(ConnectError::Unreachable { servers: servers.into(), waited: timeout, why, source: error });
+        }
+        // A refused connection may answer at once: without a pause this would spin.
+        std::thread::sleep(Duration::from_millis(20));
+        patience = (patience * 2).min(Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,34 @@
+//! Kafka for iotml: [`KafkaSource`], [`KafkaSink`] and, with the feature `embedded`, an in-memory cluster.
+//!
+//! ```text
+//! Kafka -> [KafkaSource] -> decode -> preprocess -> score -> encode -> [KafkaSink] -> Kafka
+//! ```
+//!
+//! 1. [`KafkaSource`] is a member of a consumer group; offsets are committed only behind acknowledgements;
+//! 2. [`KafkaSink`] is an idempotent producer; a row counts as written when all in-sync replicas have it.
+//!
+//! Any property of librdkafka is passed through under its own name ([`KafkaProperties`]), except those that would weaken
+//! these guarantees, which are refused by name. No type of the client library stands in a public signature.
+
+mod client;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod sink;
+mod source;
+
+use iotml_core::plugin::Registry;
+use iotml_core::source::Source;
+
+pub use client::KafkaProperties;
+#[cfg(feature = "embedded")]
+pub use embedded::{EmbeddedError, EmbeddedKafka, Failure, Request};
+pub use sink::{KafkaSink, KafkaSinkConfig, TopicCreation};
+pub use source::{KafkaSource, KafkaSourceConfig, Start};
+
+/// Adds source and sink of type `kafka`.
+pub fn register(registry: &mut Registry) {
+    registry.source("kafka", "Reads topics of Kafka as a member of a consumer group", |config, context| {
+        Ok(Box::new(KafkaSource::new(config, context)?) as Box<dyn Source>)
+    });
+    registry.sink("kafka", "Writes to Kafka, idempotent and acknowledged by all replicas", sink::build);
+}

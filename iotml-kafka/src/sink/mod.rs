@@ -1,0 +1,134 @@
+//! The Kafka sink: an idempotent producer; a write is done when every row of it is.
+
+mod config;
+mod create;
+mod delivery;
+mod produce;
+mod topic;
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use iotml_core::error::ConfigError;
+use iotml_core::pipeline::TaskContext;
+use iotml_core::plugin::BuildContext;
+use iotml_core::sink::{Outgoing, Sink, SinkError, Written};
+use rdkafka::producer::{Producer, PurgeConfig, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+
+pub use config::{KafkaSinkConfig, TopicCreation};
+
+use self::config::Settings;
+use self::create::Topics;
+use self::delivery::SinkContext;
+use self::produce::Open;
+use self::topic::TopicRule;
+use crate::client::reach;
+
+/// Writes rows to Kafka: payload, key, time and headers as they are, tombstones included.
+///
+/// A write resolves when all in-sync replicas have every row of it (`acks=all`), and retries by librdkafka neither double
+/// rows nor change their order (idempotence). librdkafka tries as long as it takes: it is the pipeline that gives up, by
+/// dropping the write, which may store its rows all the same.
+#[derive(Debug)]
+pub struct KafkaSink {
+    settings: Settings,
+    open: OnceLock<Open>,
+}
+
+impl KafkaSink {
+    /// Checks the configuration; nothing is connected before [`Sink::open`].
+    pub fn new(config: KafkaSinkConfig, context: &BuildContext) -> Result<Self, ConfigError> {
+        Ok(Self { settings: Settings::new(config, context)?, open: OnceLock::new() })
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    async fn open(&self, task: &TaskContext) -> Result<(), SinkError> {
+        let mut settings = self.settings.clone();
+        let creation = settings.config.create_topics.clone();
+        let topics = match (&settings.topic, &creation) {
+            (TopicRule::Fixed(_), _) | (_, Some(_)) => Some(
+                Topics::new(&settings).map_err(|error| SinkError::fatal_from("no Kafka client can be made", error))?,
+            ),
+            _ => None,
+        };
+        match (&settings.topic, &topics) {
+            (TopicRule::Fixed(name), Some(topics)) => {
+                check(&settings, creation.is_none().then_some(name)).await?;
+                if let Some(how) = &creation {
+                    let cannot = |error| SinkError::fatal_from(format!("topic {name:?} cannot be created"), error);
+                    topics.create(name, how).await.map_err(cannot)?;
+                }
+                // A broker refuses a batch as a whole, so that one made too large would take good rows with it.
+                if let Some(max) = topics.max_batch_bytes(name).await {
+                    let configured = settings.client.get("batch.size").and_then(|size| size.parse().ok());
+                    let batch = max.min(configured.unwrap_or(1_000_000)).max(1);
+                    settings.client.set("batch.size", batch.to_string());
+                }
+            }
+            _ => check(&settings, None).await?,
+        }
+        let context = SinkContext::default();
+        let producer: ThreadedProducer<SinkContext> = settings
+            .client
+            .create_with_context(context.clone())
+            .map_err(|error| SinkError::fatal_from("the Kafka producer cannot be made", error))?;
+        let creator = creation.zip(topics);
+        let open = Open::new(producer, context, (settings.topic, creator), &task.metrics);
+        self.open.set(open).map_err(|_| SinkError::fatal("the sink is opened twice"))
+    }
+
+    fn max_in_flight(&self) -> usize {
+        self.settings.config.max_in_flight
+    }
+
+    async fn write(&self, rows: Outgoing) -> Result<Written, SinkError> {
+        let open = self.open.get().ok_or_else(|| SinkError::fatal("the sink is not open"))?;
+        open.write(&rows.messages).await
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        let Some(open) = self.open.get() else { return Ok(()) };
+        let timeout = self.settings.config.close_timeout.0;
+        if tokio::time::timeout(timeout, open.drained()).await.is_ok() {
+            return Ok(());
+        }
+        let left = open.n_rows();
+        // Nobody waits for them any more, and the producer's end would.
+        open.producer.purge(PurgeConfig::default().queue().inflight());
+        Err(SinkError::retryable(format!("{left} rows were not delivered within {timeout:?}")))
+    }
+}
+
+/// Waits for a broker, and for `topic` if one is given, off the async threads.
+async fn check(settings: &Settings, topic: Option<&String>) -> Result<(), SinkError> {
+    let (settings, topic) = (settings.clone(), topic.cloned());
+    let checked = tokio::task::spawn_blocking(move || {
+        let context = SinkContext::default();
+        let producer: ThreadedProducer<SinkContext> = settings
+            .client
+            .create_with_context(context.clone())
+            .map_err(|error| SinkError::fatal_from("the Kafka producer cannot be made", error))?;
+        let what = (settings.servers.as_str(), topic.as_deref(), settings.config.connect_timeout.0);
+        let metadata = reach(producer.client(), &context.0.reports, || {}, what)
+            .map_err(|error| SinkError::fatal_from(error.to_string(), error))?;
+        let Some(name) = topic else { return Ok(()) };
+        match metadata.topics().iter().find_map(|topic| topic.error()).map(RDKafkaErrorCode::from) {
+            None => Ok(()),
+            Some(code @ RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                let servers = &settings.servers;
+                let message = format!("topic {name:?} does not exist at {servers:?}; create it, or set create_topics");
+                Err(SinkError::fatal_from(message, code))
+            }
+            Some(code) => Err(SinkError::fatal_from(format!("topic {name:?} cannot be written: {code}"), code)),
+        }
+    });
+    checked.await.unwrap_or_else(|error| Err(SinkError::fatal_from("the check of the cluster died", error)))
+}
+
+/// What is written when it is written by itself, for the plug-in registry.
+pub(crate) fn build(config: KafkaSinkConfig, context: &BuildContext) -> Result<Arc<dyn Sink>, ConfigError> {
+    Ok(Arc::new(KafkaSink::new(config, context)?))
+}

@@ -1,0 +1,281 @@
+//! Hands rows to librdkafka in order, and sorts out what became of them.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use iotml_core::batch::{Messages, Rejected};
+use iotml_core::error::{Cause, Reason};
+use iotml_core::metrics::{Counter, Metrics};
+use iotml_core::sink::{SinkError, Written};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::Mutex;
+
+use super::config::TopicCreation;
+use super::create::Topics;
+use super::delivery::{Deliveries, Enqueuing, Pending, SinkContext};
+use super::topic::TopicRule;
+use crate::client::{Verdict, verdict};
+
+/// An open producer.
+pub(super) struct Open {
+    pub producer: ThreadedProducer<SinkContext>,
+    deliveries: Arc<Deliveries>,
+    topic: TopicRule,
+    creator: Option<(TopicCreation, Topics)>,
+    /// Whoever holds it hands rows to librdkafka; it is fair, so writes keep the order in which they were begun. Holds the
+    /// topics that are known to exist.
+    turn: Mutex<HashSet<String>>,
+    rows: Counter,
+    bytes: Counter,
+    refused: Counter,
+    waits: Counter,
+}
+
+/// Rows handed to librdkafka.
+struct Sent {
+    pending: Arc<Pending>,
+    /// Rows that librdkafka did not even take.
+    rejected: Vec<Rejected>,
+    /// Rows left out behind one that could not be handed over, to keep their order.
+    retryable: Vec<Rejected>,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("topic", &self.topic).field("deliveries", &self.deliveries).finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    pub fn new(
+        producer: ThreadedProducer<SinkContext>,
+        context: SinkContext,
+        (topic, creator): (TopicRule, Option<(TopicCreation, Topics)>),
+        metrics: &Metrics,
+    ) -> Self {
+        let counter = |name: &str, help: &str| metrics.counter(&format!("iotml_sink_kafka_{name}"), help, &[]);
+        Self {
+            producer,
+            deliveries: context.0,
+            topic,
+            creator,
+            turn: Mutex::default(),
+            rows: counter("delivered_messages", "Messages that all in-sync replicas have."),
+            bytes: counter("delivered_bytes", "Bytes of keys and payloads handed to Kafka."),
+            refused: counter("refused_messages", "Messages that Kafka will never take."),
+            waits: counter("queue_full", "Times that a write waited for room in the queue of the producer."),
+        }
+    }
+
+    /// Rows on their way.
+    pub fn n_rows(&self) -> usize {
+        self.deliveries.n_rows()
+    }
+
+    /// Waits until nothing is on its way.
+    pub async fn drained(&self) {
+        let _turn = self.turn.lock().await;
+        self.wait_until_empty().await;
+    }
+
+    pub async fn write(&self, messages: &Messages) -> Result<Written, SinkError> {
+        let all: Vec<u32> = (0..messages.len() as u32).collect();
+        let sent = {
+            let mut known = self.turn.lock().await;
+            self.create_missing(messages, &mut known).await?;
+            self.send(messages, &all).await?
+        };
+        let failed = sent.pending.done().await;
+        let mut written = Written { rejected: sent.rejected, retryable: sent.retryable };
+        let too_large: Vec<u32> = of_code(&failed, RDKafkaErrorCode::MessageSizeTooLarge);
+        self.sort_out(messages, failed, &mut written)?;
+        if !too_large.is_empty() {
+            self.single_out(messages, too_large, &mut written).await?;
+        }
+        written.rejected.sort_unstable_by_key(|rejected| rejected.row);
+        written.retryable.sort_unstable_by_key(|rejected| rejected.row);
+        self.refused.inc_by(written.rejected.len() as u64);
+        self.rows.inc_by((messages.len() - written.rejected.len() - written.retryable.len()) as u64);
+        Ok(written)
+    }
+
+    /// Hands `rows` to librdkafka, in order. To be called by whoever's turn it is.
+    async fn send(&self, messages: &Messages, rows: &[u32]) -> Result<Sent, SinkError> {
+        let enqueuing = self.deliveries.enqueue();
+        let mut sent = Sent { pending: enqueuing.pending.clone(), rejected: Vec::new(), retryable: Vec::new() };
+        let mut n_bytes = 0;
+        for (at, &row) in rows.iter().enumerate() {
+            let topic = match self.topic.topic(messages, row as usize) {
+                Ok(topic) => topic,
+                Err(cause) => {
+                    sent.rejected.push(Rejected { row, cause });
+                    continue;
+                }
+            };
+            n_bytes += messages.payload(row as usize).map_or(0, <[u8]>::len);
+            n_bytes += messages.key(row as usize).map_or(0, <[u8]>::len);
+            loop {
+                let Err(error) = self.offer(&enqueuing, messages, row, &topic) else { break };
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                if code == RDKafkaErrorCode::QueueFull {
+                    self.waits.inc();
+                    self.deliveries.watch();
+                    // Once more, in case the last delivery came just before the watch.
+                    if self.offer(&enqueuing, messages, row, &topic).is_ok() {
+                        break;
+                    }
+                    self.deliveries.next().await;
+                    continue;
+                }
+                match verdict(code) {
+                    Verdict::Fatal => return Err(self.fatal(code)),
+                    Verdict::Record(reason) => {
+                        let cause = refusal(reason, code, &topic, messages, row);
+                        sent.rejected.push(Rejected { row, cause });
+                    }
+                    Verdict::Retryable => {
+                        // To go on behind it would change the order.
+                        let cause = Cause::new(Reason::Refused, code.to_string());
+                        sent.retryable =
+                            rows[at..].iter().map(|row| Rejected { row: *row, cause: cause.clone() }).collect();
+                        return Ok(sent);
+                    }
+                }
+                break;
+            }
+        }
+        self.bytes.inc_by(n_bytes as u64);
+        Ok(sent)
+    }
+
+    fn offer(&self, enqueuing: &Enqueuing<'_>, messages: &Messages, row: u32, topic: &str) -> Result<(), KafkaError> {
+        let at = row as usize;
+        // Counted before it is handed over: the report may come before `send` returns.
+        self.deliveries.enqueued();
+        let mut record: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(topic, enqueuing.pending.ticket(row));
+        record.payload = messages.payload(at);
+        record.key = messages.key(at);
+        record.timestamp = messages.time(at);
+        record.headers = headers(messages, at);
+        self.producer.send(record).map_err(|(error, _)| {
+            enqueuing.refused();
+            self.deliveries.refused();
+            error
+        })
+    }
+
+    /// Enters what became of rows into `written`, except those that were refused for their size.
+    fn sort_out(
+        &self,
+        messages: &Messages,
+        failed: Vec<(u32, RDKafkaErrorCode)>,
+        written: &mut Written,
+    ) -> Result<(), SinkError> {
+        for (row, code) in failed {
+            if code == RDKafkaErrorCode::MessageSizeTooLarge {
+                continue;
+            }
+            match verdict(code) {
+                Verdict::Fatal => return Err(self.fatal(code)),
+                Verdict::Record(reason) => {
+                    let topic = self.topic.topic(messages, row as usize).unwrap_or(Cow::Borrowed(""));
+                    let cause = refusal(reason, code, &topic, messages, row);
+                    written.rejected.push(Rejected { row, cause });
+                }
+                Verdict::Retryable => {
+                    let cause = Cause::new(Reason::Refused, code.to_string());
+                    written.retryable.push(Rejected { row, cause });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A broker refuses a whole batch for its size. Sends the rows again in smaller and smaller groups, with nothing else on
+    /// its way, until those that are too large stand alone.
+    async fn single_out(&self, messages: &Messages, rows: Vec<u32>, written: &mut Written) -> Result<(), SinkError> {
+        let _turn = self.turn.lock().await;
+        self.wait_until_empty().await;
+        let mut groups = vec![rows];
+        while let Some(mut group) = groups.pop() {
+            let rest = group.split_off(group.len().div_ceil(2));
+            if !rest.is_empty() {
+                groups.push(rest);
+            }
+            let sent = self.send(messages, &group).await?;
+            let failed = sent.pending.done().await;
+            written.rejected.extend(sent.rejected);
+            written.retryable.extend(sent.retryable);
+            let too_large = of_code(&failed, RDKafkaErrorCode::MessageSizeTooLarge);
+            self.sort_out(messages, failed, written)?;
+            match (too_large.as_slice(), group.len()) {
+                ([], _) => {}
+                ([row], 1) => {
+                    let topic = self.topic.topic(messages, *row as usize).unwrap_or(Cow::Borrowed(""));
+                    let code = RDKafkaErrorCode::MessageSizeTooLarge;
+                    let cause = refusal(Reason::Oversized, code, &topic, messages, *row);
+                    written.rejected.push(Rejected { row: *row, cause });
+                }
+                _ => groups.push(too_large),
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_until_empty(&self) {
+        while self.n_rows() > 0 {
+            self.deliveries.watch();
+            if self.n_rows() == 0 {
+                return;
+            }
+            self.deliveries.next().await;
+        }
+    }
+
+    async fn create_missing(&self, messages: &Messages, known: &mut HashSet<String>) -> Result<(), SinkError> {
+        let Some((how, topics)) = &self.creator else { return Ok(()) };
+        if matches!(self.topic, TopicRule::Fixed(_)) {
+            return Ok(());
+        }
+        for row in 0..messages.len() {
+            let Ok(name) = self.topic.topic(messages, row) else { continue };
+            if known.contains(&*name) {
+                continue;
+            }
+            topics.create(&name, how).await.map_err(|error| match error.rdkafka_error_code().map(verdict) {
+                Some(Verdict::Fatal) => SinkError::fatal_from(format!("topic {name:?} cannot be created"), error),
+                _ => SinkError::retryable_from(format!("topic {name:?} cannot be created"), error),
+            })?;
+            known.insert(name.into_owned());
+        }
+        Ok(())
+    }
+
+    fn fatal(&self, code: RDKafkaErrorCode) -> SinkError {
+        match self.producer.client().fatal_error() {
+            Some((code, why)) => SinkError::fatal_from(format!("the producer cannot go on: {why}"), code),
+            None => SinkError::fatal_from(format!("Kafka refuses to be written to: {code}"), code),
+        }
+    }
+}
+
+fn of_code(failed: &[(u32, RDKafkaErrorCode)], code: RDKafkaErrorCode) -> Vec<u32> {
+    failed.iter().filter(|(_, failed)| *failed == code).map(|(row, _)| *row).collect()
+}
+
+fn headers(messages: &Messages, row: usize) -> Option<OwnedHeaders> {
+    let mut of = messages.headers().of(row).peekable();
+    of.peek()?;
+    let all = of.fold(OwnedHeaders::new(), |all, header| all.insert(Header { key: header.name, value: header.value }));
+    Some(all)
+}
+
+fn refusal(reason: Reason, code: RDKafkaErrorCode, topic: &str, messages: &Messages, row: u32) -> Cause {
+    let n_bytes = messages.payload(row as usize).map_or(0, <[u8]>::len);
+    Cause::new(reason, format!("topic {topic:?} does not take this message of {n_bytes} bytes: {code}"))
+}

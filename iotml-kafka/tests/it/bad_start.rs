@@ -1,0 +1,62 @@
+//! What goes wrong at the start: one clear error, in bounded time.
+
+use std::time::{Duration, Instant};
+
+use iotml_core::error::Class;
+use iotml_core::pipeline::TaskContext;
+use iotml_core::sink::Sink;
+use iotml_core::source::Source;
+use iotml_kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
+
+use crate::cluster::{Cluster, build_context, unique};
+
+/// An address on loopback where nobody listens.
+fn nobody() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().to_string()
+}
+
+async fn open_source(config: KafkaSourceConfig) -> iotml_core::source::SourceError {
+    let mut source = KafkaSource::new(config, &build_context()).unwrap();
+    source.open(&TaskContext::single("test")).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_broker_is_one_clear_error_in_bounded_time() {
+    let address = nobody();
+    let mut config = KafkaSourceConfig::new(&address, &["t"]);
+    config.connect_timeout = "1s".parse().unwrap();
+    let begun = Instant::now();
+    let error = open_source(config).await;
+    assert_eq!(error.class(), Class::Fatal);
+    for part in [address.as_str(), "bootstrap.servers", "refused"] {
+        assert!(error.to_string().contains(part), "{part} in {error}");
+    }
+    let mut config = KafkaSinkConfig::new(&address, Some("t"));
+    config.connect_timeout = "1s".parse().unwrap();
+    let error = KafkaSink::new(config, &build_context()).unwrap().open(&TaskContext::single("test")).await.unwrap_err();
+    assert!(error.to_string().contains(&address), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_topic_is_named() {
+    for cluster in Cluster::all() {
+        let name = unique("missing");
+        let error = open_source(KafkaSourceConfig::new(&cluster.servers, &[&name])).await;
+        assert_eq!(error.class(), Class::Fatal);
+        assert!(error.to_string().contains(&name) && error.to_string().contains("does not exist"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_dropped_without_a_close_leaves_nothing_behind() {
+    let cluster = Cluster::embedded();
+    let (topic, group) = (cluster.topic(1, &[]).await, unique("group"));
+    let first = cluster.source(cluster.reads(&topic, &group)).await;
+    drop(first);
+    let mut second = cluster.source(cluster.reads(&topic, &group)).await;
+    let lanes = crate::cluster::assignment(&mut second).await;
+    assert_eq!(lanes.len(), 1, "the partition is free again");
+    second.close().await.unwrap();
+}
