@@ -12,7 +12,7 @@ use iotml_core::error::ConfigError;
 use iotml_core::metrics::Counter;
 use iotml_core::pipeline::TaskContext;
 use iotml_core::schemars::{self, JsonSchema};
-use iotml_core::score::{ScoreError, Scorer};
+use iotml_core::score::{ScoreError, Scorer, Threshold};
 use iotml_core::state::Stateful;
 use serde::{Deserialize, Serialize};
 
@@ -56,9 +56,9 @@ pub struct OnnxScorerConfig {
     /// What becomes of a row in which a feature is missing or no finite number.
     #[serde(default)]
     pub missing: Missing,
-    /// The score from which on a row is an anomaly, in the place of the manifest's.
+    /// The rule by which rows are judged, such as `{ value = 3.2 }`, in the place of the manifest's.
     #[serde(default)]
-    pub threshold: Option<f64>,
+    pub threshold: Option<Threshold>,
     /// Append the squared error of every feature.
     #[serde(default)]
     pub feature_errors: bool,
@@ -110,9 +110,8 @@ impl OnnxScorerConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.threshold.is_some_and(|threshold| !threshold.is_finite()) {
-            return Err(ConfigError::new("threshold is not a finite number"));
-        }
+        let threshold = self.threshold.as_ref().map(Threshold::check).transpose();
+        threshold.map_err(|source| ConfigError::with(format!("`threshold`: {source}"), source))?;
         if self.max_keys < 2 {
             return Err(ConfigError::new(format!("max_keys is {}, but at least 2 are needed", self.max_keys)));
         }
@@ -198,12 +197,13 @@ impl Scorer for OnnxScorer {
 impl Opened {
     fn new(model: Model, config: &OnnxScorerConfig) -> Result<Self, ConfigError> {
         let manifest = model.manifest();
-        let has_errors = matches!(manifest.kind, Kind::Reconstruction | Kind::NextEvent);
-        if config.feature_errors && !has_errors {
+        let has_errors = manifest.kind.has_feature_errors();
+        let verdict = Verdict::new(manifest, config.threshold.as_ref())
+            .map_err(|source| ConfigError::with(format!("`threshold`: {source}"), source))?;
+        if (config.feature_errors || verdict.needs_errors()) && !has_errors {
             let kind = manifest.kind.as_str();
-            return Err(ConfigError::new(format!("feature_errors: a model of kind {kind} has none")));
+            return Err(ConfigError::new(format!("a model of kind {kind} has no feature errors to append or judge")));
         }
-        let verdict = Verdict::new(manifest, config.threshold);
         let wants = Wants { errors: config.feature_errors || verdict.needs_errors(), output: config.output };
         let n_features = manifest.features.len();
         // A predicted sequence is cut to its last step, so the row's width is that of the features.
@@ -230,7 +230,7 @@ impl Opened {
         Ok(Opened {
             evaluation: Evaluation::new(manifest, &model.signature, config.missing, wants, config.max_keys),
             appender: Appender::new(fields.into_iter().map(field).collect()),
-            threshold: Constant::new(ConstantValue::Number(verdict.limit)),
+            threshold: Constant::new(ConstantValue::Number(verdict.limit())),
             name: Constant::new(ConstantValue::Text(manifest.name.clone())),
             version: Constant::new(ConstantValue::Text(manifest.version.clone())),
             output_width,

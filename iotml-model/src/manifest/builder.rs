@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::{
     Feature, Golden, InputSpec, Kind, MANIFEST_VERSION, Manifest, ManifestError, OutputSpec, Role, Scale, Threshold,
-    ThresholdMethod,
 };
 
 /// Builds a [`Manifest`] step by step; [`build`](Self::build) checks it as if it had been read from a file.
@@ -74,12 +73,7 @@ impl ManifestBuilder {
 
     /// A row whose score is at least `value` is an anomaly.
     pub fn fixed_threshold(mut self, value: f64) -> Self {
-        self.manifest.threshold = Some(Threshold {
-            method: ThresholdMethod::Fixed,
-            quantile: None,
-            value: Some(value),
-            per_feature: BTreeMap::new(),
-        });
+        self.manifest.threshold = Some(Threshold::fixed(value));
         self
     }
 
@@ -142,7 +136,11 @@ mod tests {
         assert!(reason(base().version(" ")).contains("version: is empty"));
         assert!(reason(base().input("a").input("b")).contains("more than one input"));
         assert!(reason(base().output("o", Role::Score)).contains("exactly one output"));
-        assert!(reason(base().fixed_threshold(f64::NAN)).contains("threshold.value"));
+        assert!(reason(base().fixed_threshold(f64::NAN)).contains("threshold: the limit of `value` is NaN"));
+        let unknown = Threshold::per_feature([("sped", 1.0)]);
+        assert!(reason(base().threshold(unknown)).contains("no feature \"sped\""));
+        let score = Manifest::builder(Kind::Score, "m").feature("x", None);
+        assert!(reason(score.threshold(Threshold::per_feature([("x", 1.0)]))).contains("feature errors"));
         let flat = Scale::Range { min: 1.0, max: 1.0 };
         assert!(reason(base().feature("flat", Some(flat))).contains("features[1].scale (flat)"));
         let still = Scale::Standard { mean: 1.0, std: 0.0 };

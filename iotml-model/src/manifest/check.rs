@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Feature, Golden, Kind, MANIFEST_VERSION, Manifest, Scale, Threshold, ThresholdMethod};
+use super::{Feature, Golden, Kind, MANIFEST_VERSION, Manifest, Scale, Threshold};
 
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -134,43 +134,12 @@ impl Manifest {
     }
 
     fn check_threshold(&self, threshold: &Threshold) -> Result<(), ManifestError> {
-        let finite = |field: &str, value: f64| match value.is_finite() {
-            true => Ok(()),
-            false => invalid(format!("threshold.{field}"), "is not a finite number"),
-        };
-        if let Some(value) = threshold.value {
-            finite("value", value)?;
+        let names: Vec<&str> = self.features.iter().map(|feature| feature.name.as_str()).collect();
+        let limits = threshold.limits(&names).or_else(|error| invalid("threshold", error.to_string()))?;
+        if limits.needs_errors() && !self.kind.has_feature_errors() {
+            return invalid("threshold.per_feature", "needs a kind with feature errors");
         }
-        match threshold.method {
-            ThresholdMethod::PerFeature => {
-                if threshold.per_feature.is_empty() {
-                    return invalid("threshold.per_feature", "is empty, but method is per_feature");
-                }
-                if !matches!(self.kind, Kind::Reconstruction | Kind::NextEvent) {
-                    return invalid("threshold.method", "per_feature needs a kind with feature errors");
-                }
-                for (name, limit) in &threshold.per_feature {
-                    finite(&format!("per_feature.{name}"), *limit)?;
-                    if !self.features.iter().any(|feature| &feature.name == name) {
-                        return invalid(format!("threshold.per_feature.{name}"), "is not a feature");
-                    }
-                }
-            }
-            ThresholdMethod::Fixed | ThresholdMethod::Quantile => {
-                if threshold.value.is_none() {
-                    return invalid("threshold.value", "is missing");
-                }
-                if !threshold.per_feature.is_empty() {
-                    return invalid("threshold.per_feature", "needs method per_feature");
-                }
-            }
-        }
-        match threshold.quantile {
-            Some(quantile) if !(quantile > 0.0 && quantile < 1.0) => {
-                invalid("threshold.quantile", format!("{quantile} is not between 0 and 1"))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn check_golden(&self, golden: &Golden) -> Result<(), ManifestError> {

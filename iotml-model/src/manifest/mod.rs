@@ -27,7 +27,8 @@
 //!   `(v - min) / (max - min) * 2 - 1`, `{mean, std}` to `(v - mean) / std`, `null` leaves it as it is. A `constant`
 //!   feature reads no column: the model always sees that (already scaled) number. `impute` is the raw value that takes
 //!   the place of a missing one when the scorer is configured to impute.
-//! - `threshold.value` is the score from which on a row is an anomaly. `method` says how it was found.
+//! - `threshold` is a rule of core: `value` is the score from which on a row is an anomaly, `per_feature` the same for the
+//!   squared errors (in scaled units) of features by name, and `method` says how the limits were found.
 //! - `golden.input` holds raw, unscaled rows, one number a feature in the same order (a constant feature's number is
 //!   ignored). `golden.score` and `golden.output` (the output with the kind's role, per row) are what training saw. For
 //!   `next_event` the rows are consecutive rows of one key, so the first `look_back` scores are `null`, and so are the
@@ -42,6 +43,7 @@ mod read;
 pub use builder::ManifestBuilder;
 pub use check::ManifestError;
 pub use embed::embed;
+pub use iotml_core::score::{Threshold, ThresholdMethod};
 pub use read::ManifestSource;
 
 use std::collections::BTreeMap;
@@ -118,6 +120,11 @@ impl Kind {
             Kind::Score => "score",
             Kind::Classifier => "classifier",
         }
+    }
+
+    /// Whether a score is the mean of squared errors, one a feature.
+    pub fn has_feature_errors(self) -> bool {
+        matches!(self, Kind::Reconstruction | Kind::NextEvent)
     }
 
     /// The role of the output that this kind computes its score from.
@@ -200,35 +207,6 @@ pub enum Scale {
         /// The raw distance that becomes 1.
         std: f64,
     },
-}
-
-/// From which score on a row is an anomaly.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Threshold {
-    /// How the value was found.
-    pub method: ThresholdMethod,
-    /// `quantile` only: which quantile of the training scores the value is, between 0 and 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quantile: Option<f64>,
-    /// The score from which on a row is an anomaly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<f64>,
-    /// `per_feature` only: the squared error (scaled units) per feature name above which a row is an anomaly.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub per_feature: BTreeMap<String, f64>,
-}
-
-/// How a threshold was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ThresholdMethod {
-    /// Somebody chose it.
-    Fixed,
-    /// It is a quantile of the scores of the training or validation rows.
-    Quantile,
-    /// One limit per feature error, beside an optional limit on the score.
-    PerFeature,
 }
 
 /// Rows with known results. At least one of `score` and `output` is there.

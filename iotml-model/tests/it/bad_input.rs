@@ -3,6 +3,7 @@
 use iotml_core::batch::StageOutput;
 use iotml_core::error::{Class, Reason};
 use iotml_core::score::Scorer;
+use iotml_core::score::Threshold;
 use iotml_model::feature::Missing;
 use iotml_model::manifest::ManifestBuilder;
 use iotml_model::testing::{OnnxBuilder, scaled_copy};
@@ -98,7 +99,7 @@ fn configurations_that_cannot_be_right_are_named() {
         change(&mut config);
         OnnxScorer::new(config).err().unwrap().to_string()
     };
-    assert!(refused(|config| config.threshold = Some(f64::NAN)).contains("threshold"));
+    assert!(refused(|config| config.threshold = Some(Threshold::fixed(f64::NAN))).contains("threshold"));
     assert!(refused(|config| config.max_keys = 0).contains("max_keys"));
     let mut closed = OnnxScorer::new(OnnxScorerConfig::new("m.onnx")).unwrap();
     assert!(closed.score(batch(&[("a", &[0.0])])).is_err());

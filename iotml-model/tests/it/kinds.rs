@@ -2,6 +2,7 @@
 
 use iotml_core::arrow::array::{Array, AsArray};
 use iotml_core::arrow::datatypes::Float32Type;
+use iotml_core::score::Threshold;
 use iotml_model::manifest::{ManifestBuilder, Scale};
 use iotml_model::testing::{OnnxBuilder, scaled_copy};
 use iotml_model::{Kind, Manifest};
@@ -36,7 +37,7 @@ fn configured_threshold_and_prefix_win() {
     for engine in engines() {
         let manifest = manifest(Kind::Reconstruction).fixed_threshold(2.0);
         let mut scorer = scorer(&scaled_copy(2, 0.5), manifest, engine, |config| {
-            config.threshold = Some(0.5);
+            config.threshold = Some(Threshold::fixed(0.5));
             config.prefix = "shadow_".into();
         });
         let columns: &[(&str, &[f32])] = &[("a", &[2.0]), ("b", &[0.0]), ("score", &[7.0])];

@@ -11,7 +11,7 @@ use iotml_model::{
     OpenOptions,
 };
 
-use crate::setup::{batch, engines, floats, score};
+use crate::setup::{batch, block_on, engines, floats, score};
 
 fn manifest() -> ManifestBuilder {
     Manifest::builder(Kind::Reconstruction, "half").feature("a", None).feature("b", None)
@@ -32,10 +32,6 @@ fn good() -> Manifest {
 
 fn options(engine: EngineChoice) -> OpenOptions {
     OpenOptions { engine, ..OpenOptions::default() }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 #[test]
@@ -167,7 +163,7 @@ fn registered_scorer_opens_from_a_configuration() {
     let context = BuildContext { pipeline: "p".into(), task: 0, n_tasks: 1 };
     let task = TaskContext::single("p");
     for engine in engines() {
-        let config = serde_json::json!({ "model": path, "engine": engine, "threshold": 1.0 });
+        let config = serde_json::json!({ "model": path, "engine": engine, "threshold": { "value": 1.0 } });
         let mut scorer = registry.scorers["onnx"].build(config, &context).unwrap();
         block_on(scorer.open(&task)).unwrap();
         let output = scorer.score(batch(&[("a", &[2.0]), ("b", &[4.0])])).unwrap();

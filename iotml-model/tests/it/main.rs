@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cars;
+mod conformance;
 mod engines;
 mod kinds;
 mod library;

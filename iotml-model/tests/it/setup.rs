@@ -103,6 +103,11 @@ pub fn keyed_batch(lane: u32, keys: &[Option<&str>], columns: &[(&str, &[f32])])
     Batch::decoded(Arc::new(raw), (0..keys.len() as u32).collect(), columns)
 }
 
+/// Waits for a future that does no I/O.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
 /// A batch without keys.
 pub fn batch(columns: &[(&str, &[f32])]) -> Batch {
     keyed_batch(0, &vec![None; columns[0].1.len()], columns)
