@@ -24,13 +24,13 @@ impl FaultKind {
     /// All kinds, in the order in which faulty cars get them.
     pub const ALL: [Self; 4] = [Self::EngineVibration, Self::TyreLeak, Self::CoolantOverheating, Self::BatterySag];
 
-    /// The offset of a developed fault in the unit of its sensor: 600 mV, 4 psi, 12 degC, 10 V.
+    /// The offset of a developed fault in the unit of its sensor: 1,000 mV, 4 psi, 12 degC, 10 V.
     ///
     /// For scale: a healthy car shows up to 6,000 mV, drivers are warned by law at about 7 psi, coolant boils some 25 degC above
     /// the thermostat, and 10 V are 4 % of the pack's voltage.
     pub const fn severity(self) -> f64 {
         match self {
-            Self::EngineVibration => 600.0,
+            Self::EngineVibration => 1_000.0,
             Self::TyreLeak => 4.0,
             Self::CoolantOverheating => 12.0,
             Self::BatterySag => 10.0,

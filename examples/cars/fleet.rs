@@ -171,7 +171,7 @@ mod tests {
             for (ill, well) in pairs {
                 let (kind, developed) = fates[ill.car as usize];
                 let (signals, sign, tolerance): (&[usize], f32, f32) = match kind {
-                    FaultKind::EngineVibration => (&[7], 1.0, 35.0),
+                    FaultKind::EngineVibration => (&[7], 1.0, 55.0),
                     FaultKind::TyreLeak => (&[9, 10, 11, 12], -1.0, 1.0),
                     FaultKind::CoolantOverheating => (&[0], 1.0, 0.1),
                     FaultKind::BatterySag => (&[4], -1.0, 0.1),
