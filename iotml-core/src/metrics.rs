@@ -50,7 +50,7 @@ impl Metrics {
         let Families { registry, counters, .. } = &mut *families;
         let family = counters.entry(name.to_owned()).or_insert_with(|| {
             let family = Family::default();
-            registry.register(name, help, family.clone());
+            registry.register(name, without_dot(help), family.clone());
             family
         });
         family.get_or_create(&self.merged(labels)).clone()
@@ -62,7 +62,7 @@ impl Metrics {
         let Families { registry, gauges, .. } = &mut *families;
         let family = gauges.entry(name.to_owned()).or_insert_with(|| {
             let family = Family::default();
-            registry.register(name, help, family.clone());
+            registry.register(name, without_dot(help), family.clone());
             family
         });
         family.get_or_create(&self.merged(labels)).clone()
@@ -75,7 +75,7 @@ impl Metrics {
         let family = latencies.entry(name.to_owned()).or_insert_with(|| {
             let make: fn() -> Histogram = || Histogram::new(LATENCY_BOUNDS);
             let family = Family::new_with_constructor(make);
-            registry.register(name, help, family.clone());
+            registry.register(name, without_dot(help), family.clone());
             family
         });
         family.get_or_create(&self.merged(labels)).clone()
@@ -105,6 +105,11 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// The registry ends every description with a dot of its own.
+fn without_dot(help: &str) -> &str {
+    help.trim_end_matches('.')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +121,7 @@ mod tests {
         task.counter("iotml_sink_rows", "Rows.", &[("sink", "kafka")]).inc();
         task.counter("iotml_sink_rows", "Rows.", &[("sink", "kafka")]).inc();
         let text = metrics.text().unwrap();
+        assert!(text.contains("# HELP iotml_sink_rows Rows.\n"), "{text}");
         assert!(text.contains("iotml_sink_rows_total{pipeline=\"p\",sink=\"kafka\"} 2"), "{text}");
     }
 }

@@ -66,13 +66,18 @@ struct Key {
 /// The keys of a table and of the tables in it.
 fn collect(root: &Value, table: &Value, before: &str, keys: &mut Vec<Key>) {
     let variants = Variants::of(root, table);
-    for (name, schema) in properties(root, table) {
+    let is_required = |name: &str| requires(table, name) || variants.require(name);
+    let mut all = properties(root, table);
+    all.sort_by_key(|(name, _)| !is_required(name));
+    for (name, schema) in all {
         let quoted = if name.contains('.') { format!("{before}{name:?}") } else { format!("{before}{name}") };
         let inner = meant(root, schema);
         let mut kind = variants.constants(name).unwrap_or_else(|| kind(root, schema));
-        if requires(table, name) || variants.require(name) {
+        // A table's own keys have their defaults one by one.
+        let is_told_below = |default: &Value| default.is_null() || !properties(root, inner).is_empty();
+        if is_required(name) {
             kind.push_str(", required");
-        } else if let Some(default) = schema.get("default").filter(|default| !default.is_null()) {
+        } else if let Some(default) = schema.get("default").filter(|default| !is_told_below(default)) {
             kind.push_str(&format!(", default {default}"));
         }
         if let Some(only) = variants.only(name) {
@@ -82,7 +87,10 @@ fn collect(root: &Value, table: &Value, before: &str, keys: &mut Vec<Key>) {
         keys.push(Key { name: quoted.clone(), kind, about: about.unwrap_or_default().to_owned() });
         // A schema that refers to itself has no end.
         if before.matches('.').count() < 3 {
-            collect(root, inner, &format!("{quoted}."), keys);
+            match inner.get("items") {
+                Some(items) => collect(root, meant(root, items), &format!("{quoted}[]."), keys),
+                None => collect(root, inner, &format!("{quoted}."), keys),
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The endpoint of metrics and health: `/metrics`, `/healthz`, `/readyz`.
 
+mod format;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -7,16 +9,13 @@ use std::thread::{self, JoinHandle};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
 use crate::pipeline::Health;
-
-/// The content type of [`Metrics::text`].
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Asks for the health of everything behind the endpoint.
 pub type AskHealth = Arc<dyn Fn() -> Health + Send + Sync>;
@@ -67,7 +66,7 @@ impl Drop for HttpServer {
 }
 
 /// Listens on `address` before it returns, and answers until the result is dropped:
-/// `/metrics` in the OpenMetrics format, `/healthz` with 200 or 503 by [`Health::is_healthy`], `/readyz` by
+/// `/metrics` in the OpenMetrics format for who accepts it, else in the Prometheus text format, `/healthz` with 200 or 503 by [`Health::is_healthy`], `/readyz` by
 /// [`Health::is_ready`], both with [`Health::detail`] as their text.
 pub fn serve(address: SocketAddr, metrics: Metrics, health: AskHealth) -> Result<HttpServer, HttpError> {
     let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
@@ -105,9 +104,13 @@ struct Behind {
     health: AskHealth,
 }
 
-async fn answer_metrics(State(behind): State<Arc<Behind>>) -> Response {
+async fn answer_metrics(State(behind): State<Arc<Behind>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     match behind.metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(text) if format::takes_open_metrics(accept) => {
+            ([(header::CONTENT_TYPE, format::OPEN_METRICS)], text).into_response()
+        }
+        Ok(text) => ([(header::CONTENT_TYPE, format::PROMETHEUS)], format::prometheus(&text)).into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n").into_response(),
     }
 }
