@@ -16,7 +16,11 @@ use super::fetch::Fetcher;
 /// How long to wait for one answer of a broker.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long after the pipeline's deadline its answer is still waited for.
+/// Between two tries of a commit.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long after the pipeline's deadline its answer is still waited for, and how long a group that rebalances is asked to
+/// take a commit.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Partitions that the pipeline drains before they go.
@@ -195,36 +199,47 @@ impl Fetcher {
         }
     }
 
-    /// Takes note of answers to commits, waiting for the first up to `timeout`.
-    pub(super) fn serve_commits(&mut self, timeout: Duration) {
+    /// Takes note of answers to commits, waiting for the first up to `timeout`; returns the last error among them.
+    pub(super) fn serve_commits(&mut self, timeout: Duration) -> Option<RDKafkaErrorCode> {
         let mut timeout = timeout;
+        let mut failed = None;
         while let Some(answer) = self.commits.answer(timeout) {
             if let Err(code) = answer {
                 self.commit_failed(code);
+                failed = Some(code);
             }
             timeout = Duration::ZERO;
         }
+        failed
     }
 
     /// Commits as [`Fetcher::commit`] does, and waits for success a bounded time: without a broker a commit waits for ever.
     pub(super) fn commit_and_wait(&mut self, pick: impl Fn(Lane) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             let sent = self.commit(&pick);
             if !sent && self.commits.n_due() == 0 {
                 return;
             }
-            self.serve_commits(Duration::from_millis(20));
+            let failed = self.serve_commits(PAUSE);
             // Keeps the membership alive; its events are carried out later.
-            if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
+            let poll_for = if failed.is_some() { PAUSE } else { Duration::ZERO };
+            if let Some(Err(error)) = self.consumer.poll(poll_for) {
                 tracing::debug!("while waiting for a commit: {error}");
             }
-            // A member that the group has given up cannot commit any more.
-            if self.consumer.assignment_lost() {
-                return;
+            let is_hopeless = match failed {
+                // The group has given up this member, or goes on without waiting for it.
+                Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId) => true,
+                Some(RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress) => {
+                    begun.elapsed() > GRACE
+                }
+                _ => self.consumer.assignment_lost(),
+            };
+            if is_hopeless {
+                break;
             }
         }
-        tracing::warn!("offsets could not be committed within {PATIENCE:?}; what they cover will come again");
+        tracing::warn!("offsets could not be committed before their partitions went; what they cover will come again");
     }
 
     pub(super) fn commit_failed(&mut self, code: RDKafkaErrorCode) {

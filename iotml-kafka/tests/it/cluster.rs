@@ -49,6 +49,10 @@ impl Cluster {
         self.embedded.as_ref().expect("an in-memory cluster")
     }
 
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
     /// Creates a topic under a name of its own.
     pub async fn topic(&self, n_partitions: u16, config: &[(&str, &str)]) -> String {
         let name = unique("topic");
@@ -138,6 +142,9 @@ impl Cluster {
         // So that a member that leaves or goes is noticed soon.
         config.kafka =
             config.kafka.set("group.id", group).set("session.timeout.ms", 6000).set("heartbeat.interval.ms", 300);
+        if let Ok(contexts) = std::env::var("IOTML_KAFKA_DEBUG") {
+            config.kafka = config.kafka.set("debug", contexts);
+        }
         config
     }
 
