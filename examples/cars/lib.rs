@@ -34,12 +34,17 @@
 
 pub mod avro;
 mod car;
+pub mod chain;
 pub mod csv;
+#[cfg(test)]
+mod default_network;
 mod drive;
 mod fault;
 mod fleet;
 pub mod json;
+pub mod mqtt;
 mod noise;
+pub mod process;
 mod reading;
 mod vehicle;
 
