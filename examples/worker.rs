@@ -42,17 +42,11 @@ mod tests {
         // Paths in them count from the checkout, where the commands above run.
         std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
         let registry = Arc::new(registry());
-        let folder = Path::new("examples/config");
-        let mut n_files = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let file = entry.unwrap().path();
-            if file.extension().is_some_and(|extension| extension == "toml") {
-                let config = Config::load(&file, &registry).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-                assert_eq!(config.warnings, [], "{}", file.display());
-                n_files += 1;
-            }
+        for name in ["bridge", "json_to_avro", "score", "dead_letters"] {
+            let file = Path::new("examples/config").join(name).with_extension("toml");
+            let config = Config::load(&file, &registry).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            assert_eq!(config.warnings, [], "{}", file.display());
         }
-        assert!(n_files >= 4, "{n_files}");
     }
 
     #[test]
