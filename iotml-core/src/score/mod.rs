@@ -33,7 +33,7 @@ pub mod column {
     pub const FEATURE_ERRORS: &str = "feature_errors";
 }
 
-/// Appends the columns of [`column`]: after the preprocessors, before the encoder.
+/// Appends the columns of [`mod@column`]: after the preprocessors, before the encoder.
 ///
 /// # Contract
 /// 1. Appends columns and changes no others; rows keep their order.

@@ -26,7 +26,7 @@ pub struct Samples {
 
 /// Checks that the scorers which `make` makes keep the contract of [`Scorer`].
 ///
-/// 1. columns are appended, among them the score, with the types that [`column`] says; all others and the order of rows
+/// 1. columns are appended, among them the score, with the types that [`mod@column`] says; all others and the order of rows
 ///    stay as they were;
 /// 2. the verdict is null where the score is, and every row names the same model version (invariant 8);
 /// 3. n rows at once give what n times one row give;

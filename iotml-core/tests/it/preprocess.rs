@@ -1,5 +1,6 @@
 //! Preprocessors and the threshold scorer, as a configuration makes them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use iotml_core::arrow::array::{
@@ -9,11 +10,12 @@ use iotml_core::arrow::array::{
 use iotml_core::arrow::datatypes::{DataType, TimestampMillisecondType};
 use iotml_core::batch::StageOutput;
 use iotml_core::error::{Class, Reason};
+use iotml_core::plugin::config::Config;
 use iotml_core::plugin::{BuildContext, Registry};
 use iotml_core::preprocess::{Outcome, Preprocessor, batch_wise, row_wise};
 use iotml_core::score::Scorer;
 use iotml_core::testing::rows::{Row, batch_of, rows};
-use iotml_core::testing::{preprocess, score};
+use iotml_core::testing::{MemoryLog, preprocess, score};
 use serde_json::{Value, json};
 
 /// Every type of column, with nulls, NaN and infinity.
@@ -304,6 +306,69 @@ fn a_configuration_that_cannot_work_is_refused_before_the_start() {
         assert!(error.contains(what), "{name}: {error}");
     }
 }
+
+#[test]
+fn a_document_configures_every_one_of_them() {
+    let mut registry = Registry::with_core();
+    registry.source("memory", "From memory.", |_: NoOptions, _| Ok(Box::new(MemoryLog::default().source(1))));
+    let registry = Arc::new(registry);
+    let parse = |text: &str| Config::parse(text, Path::new("cars.toml"), &registry);
+    parse(DOCUMENT).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+
+    let wrong = DOCUMENT.replace("std = 5", "sdt = 5").replace("keep_missing", "keep_mising");
+    let wrong = wrong.replace("value = 40", "valu = 40").replace("min = 0, max = 50", "min = 50, max = 0");
+    let mistakes = parse(&wrong).expect_err("four mistakes").to_string();
+    for what in ["`std`", "`keep_missing`", "`value`", "`min` 50 must be below `max` 0"] {
+        assert!(mistakes.contains(what), "{what} is not in: {mistakes}");
+    }
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct NoOptions {}
+
+const DOCUMENT: &str = r#"
+    pipeline = { name = "cars" }
+    source = { type = "memory" }
+    decode = { type = "json" }
+    score = { type = "threshold", column = "speed", threshold = { value = 40 } }
+
+    [[preprocess]]
+    type = "select"
+    drop = ["comment"]
+    [[preprocess]]
+    type = "rename"
+    columns = { v = "speed" }
+    [[preprocess]]
+    type = "impute"
+    columns = { speed = 1, rpm = 0.5, region = "none", parked = false }
+    nan = true
+    [[preprocess]]
+    type = "clamp"
+    columns.rpm = { min = 0 }
+    [[preprocess]]
+    type = "scale"
+    range = [0, 1]
+    columns.speed = { min = 0, max = 50 }
+    columns.coolant = { constant = 0 }
+    [[preprocess]]
+    type = "standardise"
+    columns.rpm = { mean = 25.5, std = 5 }
+    [[preprocess]]
+    type = "filter"
+    column = "rpm"
+    max = 9000
+    action = "reject"
+    keep_missing = true
+    [[preprocess]]
+    type = "rekey"
+    template = "{car}-{region}"
+    missing = "keep"
+
+    [[route]]
+    name = "show"
+    encode = { type = "json" }
+    sink = { type = "stdout" }
+"#;
 
 #[test]
 fn a_row_wise_function_reads_what_it_set_and_keeps_the_columns_type() {
