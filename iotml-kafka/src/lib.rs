@@ -5,7 +5,8 @@
 //! ```
 //!
 //! 1. [`KafkaSource`] is a member of a consumer group; offsets are committed only behind acknowledgements;
-//! 2. [`KafkaSink`] is an idempotent producer; a row counts as written when all in-sync replicas have it.
+//! 2. [`KafkaSink`] is an idempotent producer; a row counts as written when all in-sync replicas have it;
+//! 3. [`SchemaRegistry`] finds the writer's schema of a message by its id, and registers schemas.
 //!
 //! Any property of librdkafka is passed through under its own name ([`KafkaProperties`]), except those that would weaken
 //! these guarantees, which are refused by name. No type of the client library stands in a public signature.
@@ -13,6 +14,8 @@
 mod client;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "registry")]
+mod registry;
 mod sink;
 mod source;
 
@@ -22,13 +25,19 @@ use iotml_core::source::Source;
 pub use client::KafkaProperties;
 #[cfg(feature = "embedded")]
 pub use embedded::{EmbeddedError, EmbeddedKafka, Failure, Request};
+#[cfg(feature = "registry")]
+pub use registry::{
+    RegistryDecoderConfig, RegistryEncoderConfig, SchemaRegistry, SchemaRegistryConfig, SubjectStrategy,
+};
 pub use sink::{KafkaSink, KafkaSinkConfig, TopicCreation};
 pub use source::{KafkaSource, KafkaSourceConfig, Start};
 
-/// Adds source and sink of type `kafka`.
+/// Adds source and sink of type `kafka`, and decoder and encoder of type `confluent_avro`.
 pub fn register(registry: &mut Registry) {
     registry.source("kafka", "Reads topics of Kafka as a member of a consumer group", |config, context| {
         Ok(Box::new(KafkaSource::new(config, context)?) as Box<dyn Source>)
     });
+    #[cfg(feature = "registry")]
+    registry::register(registry);
     registry.sink("kafka", "Writes to Kafka, idempotent and acknowledged by all replicas", sink::build);
 }

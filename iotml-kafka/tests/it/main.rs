@@ -7,3 +7,4 @@ mod delivery;
 mod gaps;
 mod reading;
 mod rebalance;
+mod schemas;

@@ -11,10 +11,10 @@ use iotml_kafka::KafkaSource;
 use crate::cluster::{Cluster, PATIENCE, assignment, collect, next, numbered, unique, until};
 
 /// What all members of a group have processed: how often each payload was.
-type Processed = Arc<Mutex<BTreeMap<Vec<u8>, usize>>>;
+pub type Processed = Arc<Mutex<BTreeMap<Vec<u8>, usize>>>;
 
 /// Processes at once and acknowledges, handing partitions back in good order, until told to stop.
-async fn member(mut source: KafkaSource, processed: Processed, mut stop: tokio::sync::oneshot::Receiver<()>) {
+pub async fn member(mut source: KafkaSource, processed: Processed, mut stop: tokio::sync::oneshot::Receiver<()>) {
     let mut gone: HashSet<Lane> = HashSet::new();
     loop {
         let event = tokio::select! {

@@ -1,0 +1,136 @@
+//! One request to a registry, and what its answer means.
+
+use iotml_core::error::BoxError;
+use reqwest::{Client, Method, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::SchemaRegistryConfig;
+
+/// Speaks to a registry.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: Client,
+    base: Url,
+    config: SchemaRegistryConfig,
+}
+
+/// Why a request brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HttpError {
+    /// No answer, or one that asks to come again.
+    #[error("{message}")]
+    Unavailable {
+        message: String,
+        #[source]
+        source: Option<BoxError>,
+    },
+    /// The registry answered that there is no such thing.
+    #[error("{message}")]
+    Missing { message: String },
+    /// The registry answered no.
+    #[error("{message}")]
+    Refused {
+        message: String,
+        #[source]
+        source: Option<BoxError>,
+    },
+}
+
+/// The body of an error in the Confluent API.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    error_code: Option<i64>,
+    message: Option<String>,
+}
+
+/// The longest text of a registry that is shown.
+const SHOWN: usize = 300;
+
+impl Http {
+    pub fn new(client: Client, base: Url, config: SchemaRegistryConfig) -> Self {
+        Self { client, base, config }
+    }
+
+    /// Sends `body` to `path` below the base address and reads the answer.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&serde_json::Value>,
+    ) -> Result<T, HttpError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            // An empty last piece stands for the slash at the end.
+            segments.pop_if_empty().extend(path);
+        }
+        let mut request = self.client.request(method, url).header("accept", "application/vnd.schemaregistry.v1+json");
+        if let Some(user) = &self.config.user {
+            request = request.basic_auth(user, self.config.password.as_ref().map(|password| password.expose()));
+        }
+        if let Some(token) = &self.config.token {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/vnd.schemaregistry.v1+json").body(body.to_string());
+        }
+        let place = self.place(path);
+        let unanswered = |error: reqwest::Error| HttpError::Unavailable {
+            message: format!("no answer from {place}"),
+            source: Some(error.without_url().into()),
+        };
+        let answer = request.send().await.map_err(unanswered)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(unanswered)?;
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|error| HttpError::Refused {
+                message: format!("{place} does not answer as a schema registry; check the path of its url"),
+                source: Some(error.into()),
+            });
+        }
+        Err(problem(&place, status, &text))
+    }
+
+    fn place(&self, path: &[&str]) -> String {
+        format!("{}/{}", self.base.as_str().trim_end_matches('/'), path.join("/"))
+    }
+}
+
+fn problem(place: &str, status: StatusCode, text: &str) -> HttpError {
+    let problem: Option<Problem> = serde_json::from_str(text).ok();
+    let is_registry = problem.as_ref().is_some_and(|problem| problem.error_code.is_some());
+    let said = problem.and_then(|problem| problem.message).unwrap_or_default();
+    let said: String = said.chars().take(SHOWN).collect();
+    let message = format!("{place} answered {status}: {said}");
+    match status {
+        // Without the registry's own code it may be any web server that knows no such path.
+        StatusCode::NOT_FOUND if is_registry => HttpError::Missing { message },
+        StatusCode::NOT_FOUND => HttpError::Refused {
+            message: format!("{place} is not there ({status}); check the path of the registry's url"),
+            source: None,
+        },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => HttpError::Refused {
+            message: format!("{message}; check the user and the password or token of the registry"),
+            source: None,
+        },
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => HttpError::Unavailable { message, source: None },
+        status if status.is_server_error() => HttpError::Unavailable { message, source: None },
+        _ => HttpError::Refused { message, source: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_registry_itself_can_say_that_a_schema_is_unknown() {
+        let verdict = |status: u16, text: &str| problem("http://h/x", StatusCode::from_u16(status).unwrap(), text);
+        let unknown = r#"{"error_code": 40403, "message": "Schema not found"}"#;
+        assert!(matches!(verdict(404, unknown), HttpError::Missing { .. }));
+        assert!(matches!(verdict(404, "<html>nothing here</html>"), HttpError::Refused { .. }));
+        assert!(matches!(verdict(401, ""), HttpError::Refused { .. }));
+        assert!(matches!(verdict(503, ""), HttpError::Unavailable { .. }));
+        assert!(matches!(verdict(409, unknown), HttpError::Refused { .. }));
+    }
+}
