@@ -52,6 +52,11 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// Whether place `n` occurs.
+    pub(crate) fn uses(&self, n: usize) -> bool {
+        self.parts.contains(&Part::Place(n))
+    }
+
     /// Appends the text to `out`, with `value(n)` for place `n`.
     pub(crate) fn render<'a>(&self, out: &mut String, value: impl Fn(usize) -> &'a str) {
         for part in &self.parts {

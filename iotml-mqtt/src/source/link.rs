@@ -23,8 +23,8 @@ use super::handover::hand_over;
 use super::inbox::Inbox;
 use super::mapping::{Mapped, Mapping};
 use super::session::{PacketId, Receipt, Session};
-use super::trouble::Trouble;
 use crate::server::Server;
+use crate::trouble::Trouble;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -310,7 +310,7 @@ impl Link {
             Some(ready) => {
                 let _ = ready.send(Err(trouble));
             }
-            None => self.shared.inbox.fail(trouble.at_start()),
+            None => self.shared.inbox.fail(trouble.into_source_error()),
         }
         ControlFlow::Break(())
     }

@@ -8,7 +8,6 @@ mod link;
 mod mapping;
 mod options;
 mod session;
-mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,10 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use config::{EmptyPayload, KeptHeaders, MqttSourceConfig, Retained, TopicConfig};
 
+use crate::trouble::Trouble;
 use counters::Counters;
 use inbox::{Inbox, Limits};
 use link::{Command, Link, Shared};
-use trouble::Trouble;
 
 /// A connection that has no lane yet.
 const NO_LANE: u32 = u32::MAX;
@@ -128,7 +127,15 @@ impl Source for MqttSource {
             self.links.push(commands);
             ready.push(standing);
         }
-        spawn(&client_ids[0], links)?;
+        let running = async {
+            let mut running = tokio::task::JoinSet::new();
+            for (link, events) in links {
+                running.spawn(link.run(events));
+            }
+            running.join_all().await;
+        };
+        crate::thread::spawn(&client_ids[0], running)
+            .map_err(|error| SourceError::fatal_from("cannot start a thread for mqtt", error))?;
         for standing in ready {
             match tokio::time::timeout(timeout, standing).await {
                 Ok(Ok(Ok(()))) => {}
@@ -183,30 +190,8 @@ impl MqttSource {
     /// Nothing half started stays: dropping the commands ends the connections.
     fn abandon(&mut self, trouble: Trouble) -> SourceError {
         self.links.clear();
-        trouble.at_start()
+        trouble.into_source_error()
     }
-}
-
-/// Runs the connections on a thread of their own.
-fn spawn(name: &str, links: Vec<(Link, rumqttc::EventLoop)>) -> Result<(), SourceError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| SourceError::fatal_from("cannot start a runtime for mqtt", error))?;
-    let run = move || {
-        runtime.block_on(async {
-            let mut running = tokio::task::JoinSet::new();
-            for (link, events) in links {
-                running.spawn(link.run(events));
-            }
-            running.join_all().await;
-        });
-    };
-    std::thread::Builder::new()
-        .name(format!("mqtt {name}"))
-        .spawn(run)
-        .map_err(|error| SourceError::fatal_from("cannot start a thread for mqtt", error))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,12 +5,11 @@ use std::pin::Pin;
 use iotml_core::error::ConfigError;
 use rumqttc::{
     AckMode, IncomingPacketSizeLimit, MqttOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreKey,
-    TlsConfiguration, Transport,
 };
 
 use super::MqttSourceConfig;
+use crate::login::Login;
 use crate::server::Server;
-use crate::tls::read_pem;
 
 /// The client publishes nothing, so the space it keeps for outgoing packets can be small.
 const OUTGOING_LIMIT: u16 = 16;
@@ -20,15 +19,17 @@ const MAX_GROUP: usize = 128;
 
 /// Options for the connection with this client id. Reads the certificate files.
 pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &str) -> Result<MqttOptions, ConfigError> {
-    let mut options = MqttOptions::new(client_id, (server.host.as_str(), server.port));
-    let mut network = options.network_options();
-    // Acknowledgements are small packets that the broker waits for: Nagle's algorithm would hold them back 40 ms.
-    network.set_tcp_nodelay(true);
+    let login = Login {
+        server,
+        tls: &config.tls,
+        username: config.username.as_deref(),
+        password: config.password.as_ref(),
+        keep_alive: config.keep_alive.0,
+        connect_timeout: config.connect_timeout.0,
+    };
+    let mut options = login.options(client_id)?;
     let expiry = u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX);
     options
-        .set_network_options(network)
-        .set_keep_alive(u16::try_from(config.keep_alive.0.as_secs()).unwrap_or(u16::MAX))
-        .set_connect_timeout(config.connect_timeout.0)
         .set_clean_start(false)
         .set_session_expiry_interval(Some(expiry))
         .set_receive_maximum(Some(config.receive_maximum))
@@ -37,16 +38,8 @@ pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &st
         .set_max_request_batch(MAX_GROUP)
         .set_read_batch_size(MAX_GROUP)
         // The broker would silently drop what exceeds a limit of ours; a decoder rejects it visibly.
+        // Comes last, because setting a property sets the limit back to 10 KiB.
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Unlimited);
-    if let Some(username) = &config.username {
-        match &config.password {
-            Some(password) => options.set_credentials(username, password.expose().to_owned()),
-            None => options.set_username(username),
-        };
-    }
-    if server.tls {
-        options.set_transport(tls(config)?);
-    }
     options.set_session_store(OwnSession(PersistedSession {
         format_version: 1,
         client_id: client_id.into(),
@@ -60,18 +53,6 @@ pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &st
         incoming_qos2: Vec::new(),
     }));
     Ok(options)
-}
-
-fn tls(config: &MqttSourceConfig) -> Result<Transport, ConfigError> {
-    let Some(ca) = &config.tls.ca else {
-        return Transport::try_tls_with_default_config()
-            .map_err(|source| ConfigError::with("cannot load the system's certificates; set tls.ca", source));
-    };
-    let client_auth = match (&config.tls.cert, &config.tls.key) {
-        (Some(cert), Some(key)) => Some((read_pem(cert)?, read_pem(key)?)),
-        _ => None,
-    };
-    Ok(Transport::tls_with_config(TlsConfiguration::Simple { ca: read_pem(ca)?, alpn: None, client_auth }))
 }
 
 type StoreFuture<'a, T> =

@@ -43,12 +43,17 @@ impl SourceHarness for Harness {
 
     async fn publish(&mut self, payloads: &[Vec<u8>]) {
         if self.publishes_behind_a_cut {
-            // Nothing tells from outside when the broker has read the last acknowledgements.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // Nothing tells from outside when the broker has read the last acknowledgements, and when the end of the connection.
+            tokio::time::sleep(Duration::from_millis(500)).await;
             self.wire.cut();
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         self.publisher.publish_all(&format!("{}/a", self.topic), payloads.iter().cloned()).await;
         self.wire.mend();
+    }
+
+    fn sends_ahead(&self) -> bool {
+        !self.publishes_behind_a_cut
     }
 }
 

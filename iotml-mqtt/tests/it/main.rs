@@ -10,3 +10,4 @@ mod mapping;
 mod publisher;
 mod reader;
 mod refusal;
+mod sink;

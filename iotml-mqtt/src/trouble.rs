@@ -9,8 +9,8 @@ use crate::server::Server;
 /// Why a connection ended or could not begin.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Trouble {
-    pub(super) class: Class,
+pub(crate) struct Trouble {
+    pub(crate) class: Class,
     message: String,
     #[source]
     source: Option<ConnectionError>,
@@ -22,13 +22,13 @@ impl Trouble {
     }
 
     /// No answer in time.
-    pub(super) fn no_answer(server: &Server, what: &str) -> Self {
+    pub(crate) fn no_answer(server: &Server, what: &str) -> Self {
         let message = format!("{server} accepted the connection but sent no {what} in time; is it an mqtt 5 broker?");
         Self::new(Class::Retryable, message, None)
     }
 
     /// The broker did not grant a subscription.
-    pub(super) fn not_subscribed(server: &Server, filter: &str, code: SubscribeReasonCode) -> Self {
+    pub(crate) fn not_subscribed(server: &Server, filter: &str, code: SubscribeReasonCode) -> Self {
         let advice = match code {
             SubscribeReasonCode::NotAuthorized => "allow it in the broker's access rules",
             SubscribeReasonCode::TopicFilterInvalid => "correct the filter",
@@ -43,7 +43,7 @@ impl Trouble {
     }
 
     /// Sorts a client error. `Retryable`: worth another attempt. `Fatal`: a person has to change something.
-    pub(super) fn from_client(server: &Server, error: ConnectionError) -> Self {
+    pub(crate) fn from_client(server: &Server, error: ConnectionError) -> Self {
         let (class, advice) = match &error {
             ConnectionError::ConnectionRefused(code) => return Self::refused(server, *code, error),
             ConnectionError::Io(io) => (Class::Retryable, network_advice(io)),
@@ -66,6 +66,7 @@ impl Trouble {
                 }
             }
             ConnectionError::NotConnAck(_) => (Class::Fatal, "this is not an mqtt 5 broker; check the port"),
+            ConnectionError::RequestsDone => (Class::Fatal, "the client was closed"),
             _ => (Class::Retryable, "the connection broke"),
         };
         Self::new(class, format!("cannot use {server}: {advice} ({error})"), Some(error))
@@ -90,12 +91,9 @@ impl Trouble {
         Self::new(class, format!("{server} refused the connection: {advice} ({code:?})"), Some(error))
     }
 
-    /// As the source reports it before anything has started: everything but success ends the start.
-    pub(super) fn at_start(self) -> SourceError {
-        match self.source {
-            Some(source) => SourceError::fatal_from(self.message, source),
-            None => SourceError::fatal(self.message),
-        }
+    /// As a source reports it when it cannot go on.
+    pub(crate) fn into_source_error(self) -> SourceError {
+        SourceError::fatal_from(self.to_string(), self)
     }
 }
 
