@@ -36,7 +36,7 @@ bench: packages ## the benchmarks of the stages
 	@$(WITH_ENV) cargo bench --workspace --locked
 
 train: packages ## train the default network on the simulator's healthy cars (installs TensorFlow)
-	@IOTML_TRAIN_PYTHON="$$(deploy/python/venv train)/bin/python" $(WITH_ENV) examples/training/run
+	@IOTML_TRAIN_PYTHON="$$(deploy/python/venv train)/bin/python" $(WITH_ENV) examples/train/run
 
 servers-up: ## start the real servers; then: eval "$(deploy/servers/servers env)"
 	@$(SERVERS) up

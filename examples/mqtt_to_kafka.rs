@@ -58,7 +58,10 @@ fn main() -> ExitCode {
     let seconds = arguments.seconds;
     let mut spec = PipelineSpec::new("mqtt-to-kafka", move |context| build(&arguments, context));
     spec.options.tolerance = Tolerance::All;
-    let ran = Pipeline::start(spec, Metrics::default()).and_then(|handle| run_for(handle, seconds));
+    let ran = Pipeline::start(spec, Metrics::default()).and_then(|handle| {
+        eprintln!("ready: every message from now on reaches Kafka; Ctrl-C ends");
+        run_for(handle, seconds)
+    });
     match ran {
         Ok(summary) => {
             println!("{}", summary.audit);
