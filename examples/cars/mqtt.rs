@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rumqttc::{
-    AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishNoticeError, PublishOptions,
+    AsyncClient, ConnectionError, EventLoop, MqttOptions, NetworkOptions, PublishNoticeError, PublishOptions,
     PublishProperties, QoS,
 };
 use tokio::sync::watch;
@@ -130,10 +130,13 @@ pub async fn publish(
     for (number, stream) in streams.into_iter().enumerate() {
         let mut options = MqttOptions::new(stream.client_id.clone(), (host, port));
         options.set_keep_alive(30);
+        // Nagle's algorithm would hold small publishes back for tens of milliseconds.
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
         let share = number as f64 / n_streams;
         let Stream { client_id, topic, payloads } = stream;
-        let connection =
-            Connection { number, options, client_id, topic, load: load.clone(), ledger: ledger.clone() };
+        let connection = Connection { number, options, client_id, topic, load: load.clone(), ledger: ledger.clone() };
         let begin = start + load.ramp_up.mul_f64(share);
         running.spawn(connection.run(payloads, begin, share, stop.clone()));
     }
