@@ -382,11 +382,17 @@ fn values_come_from_files_and_become_numbers_where_numbers_are_wanted() {
 
 #[test]
 fn a_value_that_cannot_be_put_in_is_one_mistake_at_its_place() {
-    let text =
-        with(&[("\"3s\"", "\"${env:IOTML_ABSENT}\""), ("\"tasks.max\" = 2", "\"tasks.max\" = \"${file:/absent:n}\"")]);
+    let text = with(&[
+        ("\"3s\"", "\"${env:IOTML_ABSENT}\""),
+        ("\"tasks.max\" = 2", "\"tasks.max\" = \"${file:/absent:n}\""),
+        ("\"hunter2\"", "\"${env:IOTML_ABSENT}\""),
+    ]);
+    let absent = "environment variable IOTML_ABSENT is not set, but `${env:IOTML_ABSENT}` wants it";
     let expect = [
-        "line 5: pipeline.\"tasks.max\": file /absent cannot be read: No such file or directory (os error 2)",
-        "line 9: pipeline.\"drain.timeout\": environment variable IOTML_ABSENT is not set, but `${env:IOTML_ABSENT}` wants it",
+        "line 5: pipeline.\"tasks.max\": file /absent cannot be read: No such file or directory (os error 2)"
+            .to_owned(),
+        format!("line 9: pipeline.\"drain.timeout\": {absent}"),
+        format!("line 15: source.login.password: {absent}"),
     ];
     assert_eq!(mistakes(&text), expect);
 }

@@ -52,6 +52,8 @@ impl Config {
         let mut document = Document::parse(text).map_err(wrong)?;
         let substituted = substitute(&mut document);
         let mut places = secrets_of(registry, &document.value);
+        // A placeholder that could not be replaced is no secret, and the operator must read its name.
+        places.retain(|place| !substituted.mistakes.iter().any(|mistake| mistake.place == place.to_string()));
         let mut secrets = Secrets::default();
         collect(&document.value, &Place::default(), &places, &mut secrets);
         substituted.from_files.iter().for_each(|value| secrets.add(value));
