@@ -15,7 +15,8 @@ pub fn raise_open_files(n_connections: u64) -> io::Result<()> {
     let wanted = 2 * n_connections + 1_000;
     let got = rlimit::increase_nofile_limit(wanted)?;
     if got < wanted {
-        let message = format!("{n_connections} connections need {wanted} open files and the limit is {got}: raise ulimit -n");
+        let message =
+            format!("{n_connections} connections need {wanted} open files and the limit is {got}: raise ulimit -n");
         return Err(io::Error::other(message));
     }
     Ok(())

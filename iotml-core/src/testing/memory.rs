@@ -24,9 +24,12 @@ struct LogShared {
     changed: Notify,
 }
 
+/// Key and payload.
+type KeyedMessage = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 #[derive(Debug, Default)]
 struct Log {
-    messages: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    messages: Vec<KeyedMessage>,
     acked: u64,
     acks: Vec<Ack>,
     script: VecDeque<Scripted>,
@@ -36,6 +39,7 @@ struct Log {
 
 /// What a [`MemorySource`] does at its next poll instead of yielding messages.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful in a test")]
 pub enum Scripted {
     /// Yield this event.
     Event(SourceEvent),
@@ -52,7 +56,7 @@ impl MemoryLog {
     }
 
     /// Appends messages as key and payload.
-    pub fn publish_keyed(&self, messages: impl IntoIterator<Item = (Option<Vec<u8>>, Option<Vec<u8>>)>) {
+    pub fn publish_keyed(&self, messages: impl IntoIterator<Item = KeyedMessage>) {
         self.lock().messages.extend(messages);
         self.shared.changed.notify_one();
     }
