@@ -20,7 +20,8 @@ pub fn init(table: &LogTable, secrets: Secrets) -> Result<(), ConfigError> {
         None => filter(&table.level)?,
     };
     let writer = Scrubbed { secrets, inner: io::stderr };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // Complaints about lines that cannot be written would go to the same stderr, and panic there.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let set = match table.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -60,17 +61,19 @@ struct ScrubbedWriter<'a, W> {
 }
 
 impl<W: Write> Write for ScrubbedWriter<'_, W> {
-    /// Takes a whole line at once, which is how the subscriber writes.
+    /// Takes a whole line at once, which is how the subscriber writes. A log that nobody reads any more (a closed pipe, a
+    /// full disk) loses its lines and stops nothing.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.secrets.is_empty() {
-            return self.inner.write(line);
-        }
-        self.inner.write_all(self.secrets.scrub(&String::from_utf8_lossy(line)).as_bytes())?;
+        let _ = match self.secrets.is_empty() {
+            true => self.inner.write_all(line),
+            false => self.inner.write_all(self.secrets.scrub(&String::from_utf8_lossy(line)).as_bytes()),
+        };
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let _ = self.inner.flush();
+        Ok(())
     }
 }
 

@@ -20,8 +20,8 @@ pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBo
         runtime.block_on(async {
             signals.next().await;
             coming.store(true, Ordering::SeqCst);
-            tracing::warn!("stopping: draining what is in flight; a second signal ends the process at once");
             stop();
+            tracing::warn!("stopping: draining what is in flight; a second signal ends the process at once");
             signals.next().await;
             tracing::warn!("ended by a second signal; what was in flight is redelivered at the next start");
             process::exit(1);

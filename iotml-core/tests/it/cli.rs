@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use iotml_core::cli::{self, clap};
 use iotml_core::plugin::Registry;
@@ -346,6 +347,30 @@ fn files_of_one_process_must_agree() {
     let (code, _, err) = worker_says(&["validate", text(&loud)]);
     assert_eq!(code, 2);
     assert!(err.contains("log.level: \"iotml=loud\" is no level"), "{err}");
+}
+
+#[test]
+fn a_worker_whose_log_nobody_reads_any_more_still_drains() {
+    let folder = Folder::new();
+    let mut worker = command(&["run", text(&folder.file("p.toml", ENDLESS))]).spawn().unwrap();
+    let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line: serde_json::Value = serde_json::from_str(&lines.find(|line| line.contains("/metrics")).unwrap()).unwrap();
+    let address = line["address"].as_str().unwrap().parse().unwrap();
+    drop(lines);
+    while !super::http::get(address, "/healthz").contains("delivered 25 ") {}
+    assert!(Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success());
+    let late = Instant::now() + Duration::from_secs(30);
+    let status = loop {
+        match worker.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() < late => std::thread::yield_now(),
+            None => {
+                worker.kill().unwrap();
+                panic!("the worker did not stop");
+            }
+        }
+    };
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]
