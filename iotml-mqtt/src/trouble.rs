@@ -1,6 +1,6 @@
 //! What became of a connection, in the words of the user who has to mend it.
 
-use iotml_core::error::Class;
+use iotml_core::error::{BoxError, Class};
 use iotml_core::source::SourceError;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, SubscribeReasonCode};
 
@@ -13,12 +13,24 @@ pub(crate) struct Trouble {
     pub(crate) class: Class,
     message: String,
     #[source]
-    source: Option<ConnectionError>,
+    source: Option<BoxError>,
 }
 
 impl Trouble {
     fn new(class: Class, message: String, source: Option<ConnectionError>) -> Self {
-        Self { class, message, source }
+        Self { class, message, source: source.map(Into::into) }
+    }
+
+    /// A person has to change something.
+    #[cfg(feature = "paho")]
+    pub(crate) fn fatal(message: &str) -> Self {
+        Self { class: Class::Fatal, message: message.into(), source: None }
+    }
+
+    /// A person has to change something, because of `source`.
+    #[cfg(feature = "paho")]
+    pub(crate) fn fatal_from(message: String, source: impl Into<BoxError>) -> Self {
+        Self { class: Class::Fatal, message, source: Some(source.into()) }
     }
 
     /// No answer in time.

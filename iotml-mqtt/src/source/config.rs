@@ -1,5 +1,7 @@
 //! What a user writes about an MQTT source.
 
+use std::path::PathBuf;
+
 use iotml_core::error::ConfigError;
 use iotml_core::plugin::{ByteSize, HumanDuration};
 use iotml_core::secret::Secret;
@@ -71,6 +73,52 @@ pub struct MqttSourceConfig {
     /// Bytes received and not yet taken by the pipeline, per task, at which the source stops reading.
     #[serde(default = "default_buffer", rename = "buffer.max.size")]
     pub buffer_max_size: ByteSize,
+    /// What receives: `late` acknowledges to the broker only what is durable; `paho` keeps messages in a spool on disk and acknowledges at once.
+    #[serde(default)]
+    pub backend: BackendKind,
+    /// The spool of the `paho` backend.
+    #[serde(default)]
+    pub spool: Option<SpoolConfig>,
+    /// Version of the protocol; `3.1.1` with the `paho` backend only.
+    #[serde(default, rename = "mqtt.version")]
+    pub mqtt_version: MqttVersion,
+}
+
+/// What receives for a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Acknowledges late; MQTT 5.
+    #[default]
+    Late,
+    /// Acknowledges what is in a spool on disk; MQTT 5 and 3.1.1. Needs the crate's feature `paho`.
+    Paho,
+}
+
+/// Version of the MQTT protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum MqttVersion {
+    /// MQTT 5.
+    #[default]
+    #[serde(rename = "5")]
+    V5,
+    /// MQTT 3.1.1.
+    #[serde(rename = "3.1.1")]
+    V3,
+}
+
+/// A queue on disk between the broker and the pipeline.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolConfig {
+    /// Folder; each connection has one of its own below it.
+    pub dir: PathBuf,
+    /// Bytes on disk per connection. A full spool stops receiving.
+    #[serde(default = "default_spool", rename = "max.size")]
+    pub max_size: ByteSize,
+    /// Whether a message is forced to the medium before it is acknowledged, so that it survives a power cut as well as a kill.
+    #[serde(default)]
+    pub fsync: bool,
 }
 
 /// One topic filter and what becomes of the topics it matches.
@@ -158,6 +206,9 @@ impl MqttSourceConfig {
             headers: KeptHeaders::default(),
             qos0_max_rows: default_qos0_rows(),
             buffer_max_size: default_buffer(),
+            backend: BackendKind::default(),
+            spool: None,
+            mqtt_version: MqttVersion::default(),
         }
     }
 
@@ -188,6 +239,7 @@ impl MqttSourceConfig {
                  or connections = 1 and tasks.max = 1"
             )));
         }
+        self.check_backend()?;
         if self.password.is_some() && self.username.is_none() {
             return Err(ConfigError::new("password is set without username"));
         }
@@ -201,6 +253,24 @@ impl MqttSourceConfig {
             ));
         }
         Ok((server, mapping))
+    }
+
+    fn check_backend(&self) -> Result<(), ConfigError> {
+        let wrong = match (self.backend, &self.spool) {
+            (BackendKind::Paho, _) if !cfg!(feature = "paho") => {
+                "backend \"paho\" is not part of this program; build it with feature paho of iotml-mqtt"
+            }
+            (BackendKind::Paho, None) => "backend \"paho\" needs a spool; set spool.dir",
+            (BackendKind::Paho, Some(spool)) if spool.max_size.0 == 0 => "spool.max.size must be more than 0B",
+            (BackendKind::Late, Some(_)) => {
+                "spool is set but backend is \"late\", which needs none; set backend = \"paho\""
+            }
+            (BackendKind::Late, None) if self.mqtt_version == MqttVersion::V3 => {
+                "mqtt.version \"3.1.1\" needs backend = \"paho\": late acknowledgement needs MQTT 5"
+            }
+            _ => return Ok(()),
+        };
+        Err(ConfigError::new(wrong))
     }
 }
 
@@ -234,6 +304,10 @@ fn default_rows() -> usize {
 
 fn default_delay() -> HumanDuration {
     HumanDuration::from_millis(5)
+}
+
+fn default_spool() -> ByteSize {
+    ByteSize(1 << 30)
 }
 
 fn default_buffer() -> ByteSize {

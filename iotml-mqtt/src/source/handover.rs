@@ -5,15 +5,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use iotml_core::batch::{Coordinate, Message, Position, RawMessage};
 use rumqttc::{Publish, PublishProperties, QoS};
 
+use super::backend::Shared;
 use super::config::{EmptyPayload, KeptHeaders};
-use super::link::Shared;
 use super::mapping::Mapped;
 
-/// Puts a packet into the inbox: key and target by the mapping, properties as headers, the time of receipt as event time.
+/// Puts a packet into the inbox: key and target by the mapping, properties as headers, `time` (of receipt) as event time.
 pub(super) fn hand_over(
     shared: &Shared,
     mapped: &mut Mapped,
     publish: &Publish,
+    time: Option<i64>,
     position: Position,
     coordinate: Coordinate,
 ) {
@@ -28,7 +29,7 @@ pub(super) fn hand_over(
     let message = Message {
         payload: (!tombstone).then_some(&publish.payload[..]),
         key: is_text.then_some(mapped.key.as_bytes()),
-        time: now(),
+        time,
         topic: Some(&topic),
         target: if is_text { mapped.target() } else { None },
     };
@@ -67,7 +68,8 @@ fn own_headers<'a>(
         .chain(correlation.map(|value| ("mqtt.correlation.data", value)))
 }
 
-fn now() -> Option<i64> {
+/// Milliseconds since the Unix epoch.
+pub(super) fn now() -> Option<i64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok()
 }

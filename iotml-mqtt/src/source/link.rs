@@ -2,9 +2,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use iotml_core::batch::{Coordinate, Lane, LaneInfo, Position};
@@ -17,43 +17,30 @@ use rumqttc::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::config::{MqttSourceConfig, Retained};
-use super::counters::Counters;
-use super::handover::hand_over;
-use super::inbox::Inbox;
-use super::mapping::{Mapped, Mapping};
+use super::backend::{Backend, Command, Shared};
+use super::config::Retained;
+use super::handover::{hand_over, now};
+use super::mapping::Mapped;
 use super::session::{PacketId, Receipt, Session};
-use crate::server::Server;
 use crate::trouble::Trouble;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What all connections of a source share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) config: MqttSourceConfig,
-    pub(super) server: Server,
-    pub(super) mapping: Mapping,
-    pub(super) inbox: Inbox,
-    pub(super) counters: Counters,
-    /// Lanes are never numbered twice (invariant 3).
-    pub(super) next_lane: AtomicU32,
-    /// Last lane of each connection, for routing acknowledgements.
-    pub(super) lanes: Vec<AtomicU32>,
+/// The backend that acknowledges late, on rumqttc.
+pub(super) struct LateAck {
+    link: Link,
+    events: EventLoop,
 }
 
-/// What the source tells a connection.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Everything of this lane up to and including this number is durable.
-    Ack(Lane, u64),
-    /// Send what is left to acknowledge, disconnect, and answer.
-    Close(oneshot::Sender<()>),
+impl Backend for LateAck {
+    fn run(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.link.run(self.events))
+    }
 }
 
 /// One connection and the state of its session.
-pub(super) struct Link {
+struct Link {
     shared: Arc<Shared>,
     number: usize,
     client_id: Arc<str>,
@@ -69,7 +56,7 @@ pub(super) struct Link {
     pause: Duration,
 }
 
-impl Link {
+impl LateAck {
     /// A connection that begins when run.
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -77,11 +64,11 @@ impl Link {
         options: MqttOptions,
         commands: mpsc::UnboundedReceiver<Command>,
         ready: oneshot::Sender<Result<(), Trouble>>,
-    ) -> (Self, EventLoop) {
+    ) -> Self {
         let client_id = options.client_id().into();
         // Unbounded, so that handing over an acknowledgement never waits or fails; what is in flight bounds it.
         let (client, events) = AsyncClient::builder(options).unbounded().build();
-        let link = Self {
+        let link = Link {
             shared,
             number,
             client_id,
@@ -95,11 +82,13 @@ impl Link {
             hasher: RandomState::new(),
             pause: FIRST_PAUSE,
         };
-        (link, events)
+        Self { link, events }
     }
+}
 
+impl Link {
     /// Runs until it is closed, its source is dropped, or it fails for good.
-    pub(super) async fn run(mut self, mut events: EventLoop) {
+    async fn run(mut self, mut events: EventLoop) {
         loop {
             if self.wait_for_room().await.is_break() {
                 return;
@@ -138,7 +127,7 @@ impl Link {
     async fn wait_for_room(&mut self) -> ControlFlow<()> {
         let shared = self.shared.clone();
         let visit = Instant::now() + shared.config.keep_alive.0 / 2;
-        while !shared.inbox.has_room() {
+        while self.closing.is_none() && !shared.inbox.has_room() {
             tokio::select! {
                 () = shared.inbox.room() => {}
                 () = sleep_until(visit) => break,
@@ -269,7 +258,7 @@ impl Link {
         shared.counters.received.inc();
         let position = Position { lane: session.lane(), seq };
         let coordinate = Coordinate { partition: self.number as i32, offset: i64::from(packet.id) };
-        hand_over(shared, &mut self.mapped, publish, position, coordinate);
+        hand_over(shared, &mut self.mapped, publish, now(), position, coordinate);
         if session.n_open() >= usize::from(shared.config.receive_maximum) {
             shared.inbox.flush();
         }

@@ -1,5 +1,6 @@
 //! The MQTT source.
 
+mod backend;
 mod config;
 mod counters;
 mod handover;
@@ -8,6 +9,8 @@ mod link;
 mod mapping;
 mod options;
 mod session;
+#[cfg(feature = "paho")]
+mod spooled;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,12 +22,15 @@ use iotml_core::pipeline::TaskContext;
 use iotml_core::source::{Demand, Source, SourceError, SourceEvent};
 use tokio::sync::{mpsc, oneshot};
 
-pub use config::{EmptyPayload, KeptHeaders, MqttSourceConfig, Retained, TopicConfig};
+pub use config::{
+    BackendKind, EmptyPayload, KeptHeaders, MqttSourceConfig, MqttVersion, Retained, SpoolConfig, TopicConfig,
+};
 
 use crate::trouble::Trouble;
+use backend::{Backend, Command, Shared};
 use counters::Counters;
 use inbox::{Inbox, Limits};
-use link::{Command, Link, Shared};
+use link::LateAck;
 
 /// A connection that has no lane yet.
 const NO_LANE: u32 = u32::MAX;
@@ -84,6 +90,25 @@ impl MqttSource {
     }
 }
 
+/// The backend that the configuration asks for.
+fn backend(
+    shared: &Arc<Shared>,
+    number: usize,
+    client_id: &str,
+    commands: mpsc::UnboundedReceiver<Command>,
+    ready: oneshot::Sender<Result<(), Trouble>>,
+) -> Result<Box<dyn Backend>, SourceError> {
+    #[cfg(feature = "paho")]
+    if let (BackendKind::Paho, Some(spool)) = (shared.config.backend, &shared.config.spool) {
+        let folder = spool.dir.join(client_id);
+        let (shared, client_id) = (shared.clone(), client_id.to_owned());
+        return Ok(Box::new(spooled::Spooled { shared, number, client_id, folder, commands, ready }));
+    }
+    let options = options::options(&shared.config, &shared.server, client_id)
+        .map_err(|error| SourceError::fatal_from(error.to_string(), error))?;
+    Ok(Box::new(LateAck::new(shared.clone(), number, options, commands, ready)))
+}
+
 /// The same for every start of the same instance, so that a restarted process finds its sessions.
 fn client_id(prefix: Option<&str>, task: &TaskContext, connection: usize) -> String {
     let prefix = prefix.unwrap_or(&task.pipeline);
@@ -98,11 +123,6 @@ impl Source for MqttSource {
         };
         let client_ids: Vec<_> =
             (0..config.connections).map(|number| client_id(config.client_id.as_deref(), task, number)).collect();
-        let options = client_ids
-            .iter()
-            .map(|client_id| options::options(&config, &server, client_id))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| SourceError::fatal_from(error.to_string(), error))?;
         let timeout = config.connect_timeout.0;
         let shared = Arc::new(Shared {
             inbox: Inbox::new(Limits {
@@ -119,18 +139,18 @@ impl Source for MqttSource {
             mapping,
         });
         let mut ready = Vec::new();
-        let mut links = Vec::new();
-        for (number, options) in options.into_iter().enumerate() {
+        let mut backends = Vec::new();
+        for (number, client_id) in client_ids.iter().enumerate() {
             let (commands, obeyed) = mpsc::unbounded_channel();
             let (stands, standing) = oneshot::channel();
-            links.push(Link::new(shared.clone(), number, options, obeyed, stands));
+            backends.push(backend(&shared, number, client_id, obeyed, stands)?);
             self.links.push(commands);
             ready.push(standing);
         }
         let running = async {
             let mut running = tokio::task::JoinSet::new();
-            for (link, events) in links {
-                running.spawn(link.run(events));
+            for backend in backends {
+                running.spawn(backend.run());
             }
             running.join_all().await;
         };

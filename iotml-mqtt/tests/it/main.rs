@@ -11,3 +11,5 @@ mod publisher;
 mod reader;
 mod refusal;
 mod sink;
+#[cfg(feature = "paho")]
+mod spooled;

@@ -1,0 +1,205 @@
+//! The Paho client: connects, subscribes, and gives each message to a callback.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use paho_mqtt::{
+    AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectReturnCode, CreateOptionsBuilder, Error, Message,
+    PersistenceType, Properties, PropertyCode, ReasonCode, RetainHandling, SslOptionsBuilder, SubscribeOptionsBuilder,
+};
+use rumqttc::{Publish, PublishProperties, QoS};
+
+use super::super::backend::Shared;
+use super::super::config::{MqttVersion, Retained};
+use crate::server::Server;
+use crate::tls::read_pem;
+use crate::trouble::Trouble;
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A connected client, which connects again by itself.
+pub(super) struct Client(AsyncClient);
+
+impl Client {
+    /// Connects and subscribes. `keep` is called on Paho's thread with each message; when it returns, Paho acknowledges it.
+    pub(super) async fn connect(
+        shared: &Arc<Shared>,
+        client_id: &str,
+        keep: impl Fn(&Message) + Send + 'static,
+    ) -> Result<Self, Trouble> {
+        let config = &shared.config;
+        let options = CreateOptionsBuilder::new()
+            .server_uri(uri(&shared.server))
+            .client_id(client_id)
+            .mqtt_version(version(config.mqtt_version))
+            // It publishes nothing, so it has nothing to keep.
+            .persistence(PersistenceType::None)
+            .finalize();
+        let failed = |what: &str, error: Error| {
+            let message = format!("cannot {what} {}: {} ({error})", shared.server, advice(&error));
+            Trouble::fatal_from(message, error)
+        };
+        let client = AsyncClient::new(options).map_err(|error| failed("make a client for", error))?;
+        // Before connecting, because a resumed session sends at once.
+        client.set_message_callback(move |_, message| {
+            if let Some(message) = message {
+                keep(&message);
+            }
+        });
+        let connect_options = connect_options(shared)?;
+        let timeout = config.connect_timeout.0 + Duration::from_secs(1);
+        let connected = tokio::time::timeout(timeout, client.connect(connect_options)).await;
+        connected.map_err(|_| Trouble::no_answer(&shared.server, "answer"))?.map_err(|error| failed("use", error))?;
+        let subscribed = tokio::time::timeout(timeout, subscribe(&client, shared)).await;
+        let granted = subscribed
+            .map_err(|_| Trouble::no_answer(&shared.server, "SUBACK"))?
+            .map_err(|error| failed("subscribe at", error))?;
+        for (code, filter) in granted.subscribe_many_response().into_iter().flatten().zip(shared.mapping.filters()) {
+            if code >= 0x80 {
+                let server = &shared.server;
+                return Err(Trouble::fatal(&format!("{server} refused to subscribe to {filter:?} (code {code:#x})")));
+            }
+        }
+        // From now on only after a reconnect; Mosquitto forgets shared subscriptions in a restart.
+        let (again, first) = (shared.clone(), AtomicBool::new(false));
+        client.set_connected_callback(move |client| {
+            first.store(true, Ordering::Relaxed);
+            drop(subscribe(client, &again));
+        });
+        let lost = shared.clone();
+        client.set_connection_lost_callback(move |_| {
+            lost.counters.reconnects.inc();
+            tracing::warn!(server = %lost.server, "the connection broke");
+        });
+        Ok(Self(client))
+    }
+
+    /// Says goodbye, if that is still possible.
+    pub(super) async fn disconnect(&self) {
+        if self.0.is_connected() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.0.disconnect(None)).await;
+        }
+    }
+}
+
+fn subscribe(client: &AsyncClient, shared: &Shared) -> paho_mqtt::SubscribeManyToken {
+    let filters = shared.mapping.filters();
+    let qos: Vec<i32> = shared.config.topics.iter().map(|topic| i32::from(topic.qos)).collect();
+    if shared.config.mqtt_version == MqttVersion::V3 {
+        return client.subscribe_many(filters, &qos);
+    }
+    let retain = match shared.config.retained {
+        Retained::New => RetainHandling::SendRetainedOnNew,
+        Retained::Always => RetainHandling::SendRetainedOnSubscribe,
+        Retained::Never => RetainHandling::DontSendRetained,
+    };
+    let one = SubscribeOptionsBuilder::new().retain_as_published(true).retain_handling(retain).finalize();
+    client.subscribe_many_with_options(filters, &qos, &vec![one; filters.len()], None)
+}
+
+/// The message as a packet, in which form it is kept and handed on.
+pub(super) fn publish(message: &Message) -> Publish {
+    let qos = match message.qos() {
+        paho_mqtt::QoS::AtMostOnce => QoS::AtMostOnce,
+        paho_mqtt::QoS::AtLeastOnce => QoS::AtLeastOnce,
+        paho_mqtt::QoS::ExactlyOnce => QoS::ExactlyOnce,
+    };
+    let sent = message.properties();
+    let properties = (!sent.is_empty()).then(|| PublishProperties {
+        user_properties: sent.user_iter().collect(),
+        content_type: sent.get_string(PropertyCode::ContentType),
+        response_topic: sent.get_string(PropertyCode::ResponseTopic),
+        correlation_data: sent.get_binary(PropertyCode::CorrelationData).map(Into::into),
+        ..PublishProperties::default()
+    });
+    let mut publish = Publish::new(message.topic(), qos, message.payload().to_vec(), properties);
+    publish.retain = message.retained();
+    // A packet of QoS 1 or 2 needs an id; nothing reads this one.
+    publish.pkid = if qos == QoS::AtMostOnce { 0 } else { 1 };
+    publish
+}
+
+fn version(version: MqttVersion) -> u32 {
+    match version {
+        MqttVersion::V5 => paho_mqtt::MQTT_VERSION_5,
+        MqttVersion::V3 => paho_mqtt::MQTT_VERSION_3_1_1,
+    }
+}
+
+fn uri(server: &Server) -> String {
+    // The names that all versions of Paho know.
+    let plain = server.to_string();
+    match plain.strip_prefix("mqtts://") {
+        Some(rest) => format!("ssl://{rest}"),
+        None => plain.replacen("mqtt://", "tcp://", 1),
+    }
+}
+
+fn connect_options(shared: &Shared) -> Result<ConnectOptions, Trouble> {
+    let config = &shared.config;
+    let mut options = ConnectOptionsBuilder::with_mqtt_version(version(config.mqtt_version));
+    options
+        .keep_alive_interval(config.keep_alive.0)
+        .connect_timeout(config.connect_timeout.0)
+        .automatic_reconnect(FIRST_PAUSE, LONGEST_PAUSE);
+    if config.mqtt_version == MqttVersion::V5 {
+        let expiry = u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX);
+        let mut properties = Properties::new();
+        properties
+            .push_u32(PropertyCode::SessionExpiryInterval, expiry)
+            .and_then(|()| properties.push_u16(PropertyCode::ReceiveMaximum, config.receive_maximum))
+            .map_err(|error| Trouble::fatal_from("cannot set the session's properties".into(), error))?;
+        options.clean_start(false).properties(properties);
+    } else {
+        options.clean_session(false);
+    }
+    if let Some(username) = &config.username {
+        options.user_name(username);
+    }
+    if let Some(password) = &config.password {
+        options.password(password.expose());
+    }
+    if shared.server.tls {
+        options.ssl_options(tls(shared)?);
+    }
+    Ok(options.finalize())
+}
+
+fn tls(shared: &Shared) -> Result<paho_mqtt::SslOptions, Trouble> {
+    let config = &shared.config.tls;
+    for path in [&config.ca, &config.cert, &config.key].into_iter().flatten() {
+        // Paho would only say that the handshake failed.
+        read_pem(path).map_err(|error| Trouble::fatal_from(error.to_string(), error))?;
+    }
+    let unusable = |error: Error| Trouble::fatal_from(format!("cannot use the certificates of tls: {error}"), error);
+    let mut ssl = SslOptionsBuilder::new();
+    ssl.enable_server_cert_auth(true).verify(true);
+    if let Some(ca) = &config.ca {
+        ssl.trust_store(ca).map_err(unusable)?;
+    }
+    if let (Some(cert), Some(key)) = (&config.cert, &config.key) {
+        ssl.key_store(cert).map_err(unusable)?;
+        ssl.private_key(key).map_err(unusable)?;
+    }
+    Ok(ssl.finalize())
+}
+
+fn advice(error: &Error) -> &'static str {
+    match error {
+        Error::ConnectReturn(ConnectReturnCode::BadUserNameOrPassword | ConnectReturnCode::NotAuthorized)
+        | Error::ReasonCode(ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized, _) => {
+            "wrong or missing username or password; set `username` and `password`"
+        }
+        Error::ReasonCode(ReasonCode::UnsupportedProtocolVersion, _)
+        | Error::ConnectReturn(ConnectReturnCode::UnacceptableProtocolVersion) => {
+            "it does not speak this version; set `mqtt.version`"
+        }
+        Error::TcpConnectTimeout | Error::TcpConnectCompletionFailure | Error::SocketError(_) => {
+            "nothing listens there; is the broker running, are host and port right?"
+        }
+        Error::TcpTlsConnectFailure => "tcp or tls failed; is the broker running, are host, port and tls.ca right?",
+        _ => "it did not let the client in; check host, port, tls and the broker's log",
+    }
+}

@@ -1,0 +1,187 @@
+//! The backend on the Paho C client: messages go to a spool on disk before they are acknowledged to the broker.
+//!
+//! Paho acknowledges a message as soon as its callback returns, so the callback returns only when the message is in the
+//! spool. That survives a kill of the process, and with `spool.fsync` a power cut. A full spool makes the callback wait, and with it the one
+//! thread that receives for every Paho client of the process; nothing is dropped, and the broker keeps the rest.
+
+mod acked;
+mod client;
+mod record;
+mod segment;
+mod spool;
+#[cfg(test)]
+mod spool_tests;
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use iotml_core::batch::{Coordinate, Lane, LaneInfo, Position};
+use iotml_core::source::{SourceError, SourceEvent};
+use rumqttc::{Packet, Publish};
+use tokio::sync::{mpsc, oneshot};
+
+use super::backend::{Backend, Command, Shared};
+use super::handover::{hand_over, now};
+use super::mapping::Mapped;
+use crate::trouble::Trouble;
+use client::Client;
+use spool::{Entry, Spool, SpoolError};
+
+/// How long to wait before a message that could not be written to the spool is written again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// One Paho connection with its spool.
+pub(super) struct Spooled {
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: usize,
+    pub(super) client_id: String,
+    /// Folder of this connection's spool.
+    pub(super) folder: PathBuf,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) ready: oneshot::Sender<Result<(), Trouble>>,
+}
+
+impl Backend for Spooled {
+    fn run(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let Spooled { shared, number, client_id, folder, commands, ready } = *self;
+            let (spool, client) = match begin(&shared, &client_id, &folder).await {
+                Ok(begun) => begun,
+                Err(trouble) => {
+                    let _ = ready.send(Err(trouble));
+                    return;
+                }
+            };
+            let lane = Lane(shared.next_lane.fetch_add(1, Ordering::Relaxed));
+            shared.lanes[number].store(lane.0, Ordering::Release);
+            shared.inbox.push_event(SourceEvent::Assigned(vec![LaneInfo { lane, partition: client_id.into() }]));
+            let _ = ready.send(Ok(()));
+            let start = spool.position();
+            let mut reader = Reader { shared, number, spool, commands, lane, start, mapped: Mapped::default() };
+            let closed = match reader.run().await {
+                Ok(closed) => closed,
+                Err(error) => {
+                    let error = SourceError::fatal_from(error.to_string(), error);
+                    reader.shared.inbox.fail(error);
+                    None
+                }
+            };
+            // A callback that waits for room must come back before its client can end.
+            reader.spool.close();
+            if closed.is_some() {
+                client.disconnect().await;
+            }
+            drop(client);
+            drop(reader);
+            if let Some(closed) = closed {
+                let _ = closed.send(());
+            }
+        })
+    }
+}
+
+/// Opens the spool and connects.
+async fn begin(shared: &Arc<Shared>, client_id: &str, folder: &Path) -> Result<(Arc<Spool>, Client), Trouble> {
+    let config = &shared.config;
+    let Some(spool) = &config.spool else { return Err(Trouble::fatal("the paho backend needs spool.dir")) };
+    let spool = Spool::open(folder, spool.max_size.0 as u64, spool.fsync)
+        .map_err(|error| Trouble::fatal_from(error.to_string(), error))?;
+    let spool = Arc::new(spool);
+    let keep = {
+        let (shared, spool) = (shared.clone(), spool.clone());
+        move |message: &paho_mqtt::Message| keep(&shared, &spool, message)
+    };
+    let client = Client::connect(shared, client_id, keep).await?;
+    Ok((spool, client))
+}
+
+/// Writes a message to the spool, however long that takes: when this returns, the broker forgets it.
+fn keep(shared: &Shared, spool: &Spool, message: &paho_mqtt::Message) {
+    let mut body = BytesMut::new();
+    // Paho gave us a packet, so it fits into one again.
+    if let Err(error) = client::publish(message).write(&mut body) {
+        shared.inbox.fail(SourceError::fatal(format!("a message cannot be kept: {error:?}")));
+        return park();
+    }
+    while let Err(error) = spool.append(now().unwrap_or_default(), &body) {
+        let message = format!("cannot write to the spool: {error}; make room or check the disk");
+        tracing::error!("{message}");
+        shared.inbox.fail(SourceError::fatal_from(message, error));
+        std::thread::sleep(RETRY);
+    }
+}
+
+/// Keeps the message unacknowledged by never returning; the source has failed and the process is about to end.
+fn park() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Moves records from the spool to the inbox.
+struct Reader {
+    shared: Arc<Shared>,
+    number: usize,
+    spool: Arc<Spool>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    lane: Lane,
+    /// Number of the lane's first message in the spool.
+    start: u64,
+    mapped: Mapped,
+}
+
+impl Reader {
+    /// Runs until it is closed (with whom to tell), or its source is dropped.
+    async fn run(&mut self) -> Result<Option<oneshot::Sender<()>>, SpoolError> {
+        loop {
+            // Commands first, so that a long spool does not keep acknowledgements waiting.
+            match self.commands.try_recv() {
+                Ok(Command::Close(closed)) => return Ok(Some(closed)),
+                Ok(Command::Ack(lane, through)) => {
+                    self.ack(lane, through)?;
+                    continue;
+                }
+                Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            let full = !self.shared.inbox.has_room();
+            if !full && let Some(entry) = self.spool.read()? {
+                self.hand_on(entry);
+                continue;
+            }
+            tokio::select! {
+                () = self.shared.inbox.room(), if full => {}
+                () = self.spool.grown(), if !full => {}
+                command = self.commands.recv() => match command {
+                    Some(Command::Close(closed)) => return Ok(Some(closed)),
+                    Some(Command::Ack(lane, through)) => self.ack(lane, through)?,
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    fn ack(&self, lane: Lane, through: u64) -> Result<(), SpoolError> {
+        if lane == self.lane {
+            self.spool.ack(self.start + through + 1)?;
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, entry: Entry) {
+        let position = Position { lane: self.lane, seq: entry.seq - self.start };
+        let coordinate = Coordinate { partition: self.number as i32, offset: entry.seq as i64 };
+        let mut body = BytesMut::from(entry.body.as_slice());
+        let publish = match Packet::read(&mut body, None) {
+            Ok(Packet::Publish(publish)) => publish,
+            // Its checksum was right, so another version wrote it: better a message without a topic than a hole.
+            _ => Publish::new(String::new(), rumqttc::QoS::AtLeastOnce, entry.body, None),
+        };
+        self.shared.counters.received.inc();
+        hand_over(&self.shared, &mut self.mapped, &publish, Some(entry.time), position, coordinate);
+    }
+}

@@ -1,0 +1,167 @@
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::spool::{Spool, SpoolError};
+
+fn body(number: u64) -> Vec<u8> {
+    format!("message {number:06}").into_bytes()
+}
+
+fn append(spool: &Spool, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        spool.append(number as i64, &body(number)).unwrap();
+    }
+}
+
+/// Everything that can be read now, as numbers.
+fn drain(spool: &Spool) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while let Some(entry) = spool.read().unwrap() {
+        assert_eq!((entry.time, &entry.body), (entry.seq as i64, &body(entry.seq)));
+        numbers.push(entry.seq);
+    }
+    numbers
+}
+
+fn segments(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "spool"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn inv_1_what_is_not_acknowledged_comes_again_after_a_reopen() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    append(&spool, 0..100);
+    assert_eq!(drain(&spool), (0..100).collect::<Vec<_>>());
+    spool.ack(40).unwrap();
+    drop(spool);
+    let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    assert_eq!(spool.position(), 40);
+    append(&spool, 100..105);
+    assert_eq!(drain(&spool), (40..105).collect::<Vec<_>>());
+    spool.ack(105).unwrap();
+    drop(spool);
+    let spool = Spool::open(folder.path(), 1 << 20, true).unwrap();
+    assert_eq!(drain(&spool), [0u64; 0]);
+    append(&spool, 105..106);
+    assert_eq!(drain(&spool), [105]);
+}
+
+#[test]
+fn only_what_was_read_can_be_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    append(&spool, 0..3);
+    spool.ack(99).unwrap();
+    assert_eq!(drain(&spool), [0, 1, 2]);
+}
+
+#[test]
+fn acknowledged_files_are_removed_and_the_space_is_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // Room for about 900 records; ten times that goes through.
+    let spool = Spool::open(folder.path(), 32 << 10, false).unwrap();
+    for round in 0..90 {
+        append(&spool, round * 100..round * 100 + 100);
+        assert_eq!(drain(&spool).len(), 100);
+        spool.ack(round * 100 + 100).unwrap();
+        let n_bytes: u64 = segments(folder.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
+        assert!(n_bytes <= 32 << 10, "{n_bytes} bytes on disk");
+    }
+}
+
+#[test]
+fn inv_6_a_full_spool_blocks_until_an_acknowledgement_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Arc::new(Spool::open(folder.path(), 500, false).unwrap());
+    let writer = std::thread::spawn({
+        let spool = spool.clone();
+        move || append(&spool, 0..40)
+    });
+    let mut seen = Vec::new();
+    while seen.len() < 40 {
+        let some = drain(&spool);
+        if some.is_empty() {
+            let held: u64 = segments(folder.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
+            assert!(held <= 500, "{held} bytes on disk");
+            spool.ack(seen.len() as u64).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        seen.extend(some);
+    }
+    writer.join().unwrap();
+    assert_eq!(seen, (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn closing_lets_a_blocked_record_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Arc::new(Spool::open(folder.path(), 100, false).unwrap());
+    append(&spool, 0..2);
+    let writer = std::thread::spawn({
+        let spool = spool.clone();
+        move || append(&spool, 2..3)
+    });
+    spool.close();
+    writer.join().unwrap();
+    assert_eq!(drain(&spool), [0, 1, 2]);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    assert!(matches!(Spool::open(folder.path(), 1 << 20, false), Err(SpoolError::InUse { .. })));
+}
+
+#[test]
+fn inv_4_damage_is_reported_with_its_place_and_not_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    append(&Spool::open(folder.path(), 1 << 20, false).unwrap(), 0..10);
+    let path = segments(folder.path()).pop().unwrap();
+    let intact = fs::read(&path).unwrap();
+    let record = intact.len() / 10;
+    for at in [record, record + 4, record + 13, record + 17, record + 25, intact.len() - 1] {
+        let mut damaged = intact.clone();
+        damaged[at] ^= 0x40;
+        fs::write(&path, damaged).unwrap();
+        let error = Spool::open(folder.path(), 1 << 20, false).unwrap_err().to_string();
+        assert!(error.contains("damaged at byte") && error.contains(".spool"), "byte {at}: {error}");
+    }
+}
+
+#[test]
+fn inv_4_a_missing_file_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    append(&Spool::open(folder.path(), 40 << 10, false).unwrap(), 0..500);
+    let paths = segments(folder.path());
+    assert!(paths.len() > 2);
+    fs::remove_file(&paths[1]).unwrap();
+    assert!(matches!(Spool::open(folder.path(), 40 << 10, false), Err(SpoolError::Gap { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A kill may cut the file anywhere: every whole record survives, the cut one goes, and appending goes on.
+    #[test]
+    fn a_record_cut_short_is_dropped_and_its_predecessors_survive(n in 1u64..20, cut in 0usize..2_000) {
+        let folder = tempfile::tempdir().unwrap();
+        append(&Spool::open(folder.path(), 1 << 20, false).unwrap(), 0..n);
+        let path = segments(folder.path()).pop().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let keep = bytes.len() - cut % (bytes.len() + 1);
+        fs::write(&path, &bytes[..keep]).unwrap();
+        let n_whole = (keep / (bytes.len() / n as usize)) as u64;
+        let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+        append(&spool, n_whole..n_whole + 1);
+        prop_assert_eq!(drain(&spool), (0..=n_whole).collect::<Vec<_>>());
+    }
+}
