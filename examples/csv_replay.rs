@@ -142,7 +142,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         mqtt: &arguments.mqtt,
         kafka: &arguments.kafka,
         run: &run,
-        creates_topics: true,
+        is_embedded: false,
         qos: 1,
         has_failure: false,
         model: &arguments.model,

@@ -17,8 +17,8 @@ pub struct Setting<'a> {
     pub kafka: &'a str,
     /// Appended to topics, groups and client ids, so that runs on shared servers do not meet.
     pub run: &'a str,
-    /// Let the sinks create topics; the embedded cluster cannot do that.
-    pub creates_topics: bool,
+    /// Whether Kafka is the in-memory cluster: it creates no topics, and answers a fetch only when its wait is over.
+    pub is_embedded: bool,
     /// QoS of the bridge's subscription.
     pub qos: u8,
     /// Whether records carry `failure_occurred` (version 2 of the schema) or only the 18 sensors (version 1).
@@ -95,6 +95,7 @@ schema = '''{schema}'''
         let failure = if self.has_failure { "\"failure_occurred\", " } else { "" };
         let sink = self.kafka_sink("route.sink", &self.predictions());
         let dead_letters = self.kafka_sink("dead_letter", &self.dead_letters());
+        let fetch = self.fetch();
         format!(
             r#"[pipeline]
 name = "{id}"
@@ -108,7 +109,7 @@ topics = ["{input}"]
 [source.kafka]
 "bootstrap.servers" = "{kafka}"
 "group.id" = "{id}"
-
+{fetch}
 [decode]
 type = "avro"
 schema = '''{schema}'''
@@ -147,7 +148,7 @@ topic = "vehicles/{{key}}/alerts"
     /// Everything that comes out, back into the process, to a sink of `type = "watch"` that the program registers.
     pub fn watching(&self) -> String {
         let (id, kafka) = (format!("watching{}", self.run), self.kafka);
-        let (predictions, dead_letters) = (self.predictions(), self.dead_letters());
+        let (predictions, dead_letters, fetch) = (self.predictions(), self.dead_letters(), self.fetch());
         format!(
             r#"[pipeline]
 name = "{id}"
@@ -159,7 +160,7 @@ topics = ["{predictions}", "{dead_letters}"]
 [source.kafka]
 "bootstrap.servers" = "{kafka}"
 "group.id" = "{id}"
-
+{fetch}
 [decode]
 type = "raw"
 
@@ -175,11 +176,16 @@ type = "watch"
     fn kafka_sink(&self, table: &str, topic: &str) -> String {
         let kafka = self.kafka;
         let mut text = format!("[{table}]\ntype = \"kafka\"\ntopic = \"{topic}\"\n");
-        if self.creates_topics {
+        if !self.is_embedded {
             let _ = writeln!(text, "create_topics = {{ partitions = {N_PARTITIONS}, replication = 1 }}");
         }
         let _ = writeln!(text, "\n[{table}.kafka]\n\"bootstrap.servers\" = \"{kafka}\"");
         text
+    }
+
+    /// More properties of a consumer.
+    fn fetch(&self) -> &'static str {
+        if self.is_embedded { "\"fetch.wait.max.ms\" = \"10\"\n" } else { "" }
     }
 
     fn schema(&self) -> &'static str {

@@ -109,7 +109,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         mqtt: &servers.mqtt,
         kafka: &servers.kafka,
         run: &run,
-        creates_topics: !servers.has_embedded_kafka(),
+        is_embedded: servers.has_embedded_kafka(),
         qos: arguments.qos,
         has_failure: true,
         model: &arguments.model,

@@ -1,10 +1,15 @@
 //! Creates topics that do not exist, and asks what size of message they take.
 
+use std::time::Duration;
+
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::config::{Settings, TopicCreation};
+
+/// A cluster that can tell does so in milliseconds; the in-memory one never answers this question.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Talks to the cluster about topics.
 pub(super) struct Topics {
@@ -37,7 +42,8 @@ impl Topics {
 
     /// The largest batch of records in bytes that `name` takes; `None` where the cluster does not tell.
     pub async fn max_batch_bytes(&self, name: &str) -> Option<usize> {
-        let described = self.admin.describe_configs([&ResourceSpecifier::Topic(name)], &self.options).await;
+        let options = AdminOptions::new().request_timeout(Some(DESCRIBE_TIMEOUT));
+        let described = self.admin.describe_configs([&ResourceSpecifier::Topic(name)], &options).await;
         let resource = described.ok()?.into_iter().next()?.ok()?;
         resource.get("max.message.bytes")?.value.as_ref()?.parse().ok()
     }
