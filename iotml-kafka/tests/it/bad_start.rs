@@ -40,6 +40,28 @@ async fn an_unreachable_broker_is_one_clear_error_in_bounded_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn inv_10_a_refused_log_on_is_one_clear_error_without_the_password() {
+    for cluster in Cluster::all() {
+        let mut config = KafkaSourceConfig::new(&cluster.servers, &["t"]);
+        config.kafka = config
+            .kafka
+            .set("security.protocol", "SASL_PLAINTEXT")
+            .set("sasl.mechanism", "PLAIN")
+            .set("sasl.username", "me")
+            .set("sasl.password", "hunter2");
+        config.connect_timeout = "5s".parse().unwrap();
+        let begun = Instant::now();
+        let error = open_source(config).await;
+        assert_eq!(error.class(), Class::Fatal);
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains(&cluster.servers), "{shown}");
+        assert!(shown.contains("SASL") || shown.contains("security.protocol"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_topic_is_named() {
     for cluster in Cluster::all() {
         let name = unique("missing");
