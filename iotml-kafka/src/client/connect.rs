@@ -20,7 +20,7 @@ pub(crate) enum ConnectError {
         waited: Duration,
         why: String,
         #[source]
-        source: KafkaError,
+        source: Box<KafkaError>,
     },
     /// A broker answered and refused.
     #[error("Kafka at {servers:?} refused the connection: {why}; check the sasl.* and ssl.* properties")]
@@ -54,7 +54,12 @@ pub(crate) fn reach<C: ClientContext>(
         }
         if start.elapsed() >= timeout {
             let why = reports.trouble().unwrap_or_else(|| error.to_string());
-            return Err(ConnectError::Unreachable { servers: servers.into(), waited: timeout, why, source: error });
+            return Err(ConnectError::Unreachable {
+                servers: servers.into(),
+                waited: timeout,
+                why,
+                source: error.into(),
+            });
         }
         // A refused connection may answer at once: without a pause this would spin.
         std::thread::sleep(Duration::from_millis(20));

@@ -43,7 +43,8 @@ async fn key_time_headers_and_tombstones_arrive_as_they_are() {
 
         let stored = cluster.read(&topic, 4).await;
         let bodies: Vec<_> = stored.iter().map(|message| (message.key(), message.payload())).collect();
-        let want: [(Option<&[u8]>, Option<&[u8]>); 4] =
+        type Body<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+        let want: [Body<'_>; 4] =
             [(Some(b"k"), Some(b"full")), (Some(b"k"), None), (None, Some(b"")), (Some(b""), Some(b"\0\xff"))];
         assert_eq!(bodies, want);
         assert_eq!(stored[0].timestamp().to_millis(), Some(1_700_000_000_123));

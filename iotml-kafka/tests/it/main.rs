@@ -1,5 +1,7 @@
 //! Integration tests: the same assertions on librdkafka's in-memory cluster and, where `IOTML_KAFKA` names one, on a real Kafka.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod bad_start;
 mod chain;
 mod cluster;
