@@ -73,14 +73,21 @@ fn criterion_groups(criterion: &mut Criterion, stages: &mut Stages, apache: &Apa
 /// Medians of alternating turns, and what they are in terms of apache-avro.
 fn ratios(stages: &mut Stages, apache: &ApacheAvro, arrow: &mut ArrowAvro) {
     const TURNS: usize = 41;
-    let mut times: [Vec<f64>; 4] = Default::default();
+    let mut times: [Vec<f64>; 5] = Default::default();
     for _ in 0..TURNS {
         times[0].push(nanos_per_row(|| drop(black_box(apache.decode()))));
         times[1].push(nanos_per_row(|| drop(black_box(arrow.decode()))));
         times[2].push(nanos_per_row(|| drop(black_box(stages.decode_confluent()))));
         times[3].push(nanos_per_row(|| drop(black_box(stages.decode_to_features()))));
+        times[4].push(nanos_per_row(|| drop(black_box(stages.decode_nullable()))));
     }
-    let names = ["apache-avro to Value", "arrow-avro to RecordBatch", "iotml to Batch", "iotml to feature matrix"];
+    let names = [
+        "apache-avro to Value",
+        "arrow-avro to RecordBatch",
+        "iotml to Batch",
+        "iotml to feature matrix",
+        "iotml, all fields nullable",
+    ];
     let medians = times.map(|mut times| {
         times.sort_by(f64::total_cmp);
         times[TURNS / 2]

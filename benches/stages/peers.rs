@@ -35,7 +35,8 @@ impl ArrowAvro {
     pub fn new() -> Self {
         let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
         store.set(Fingerprint::Id(SCHEMA_ID), AvroSchema::new(SCHEMA.to_owned())).unwrap();
-        let decoder = ReaderBuilder::new().with_writer_schema_store(store).with_batch_size(N_ROWS).build_decoder().unwrap();
+        let decoder =
+            ReaderBuilder::new().with_writer_schema_store(store).with_batch_size(N_ROWS).build_decoder().unwrap();
         Self { decoder, framed: values().iter().map(|row| framed(row, false)).collect() }
     }
 

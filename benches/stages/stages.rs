@@ -172,16 +172,16 @@ impl Stages {
         for (at, feature) in manifest.features.iter().enumerate() {
             if let Some(iotml_model::manifest::Scale::Range { min, max }) = feature.scale {
                 let column = names.iter().position(|(name, _)| *name == feature.name).unwrap();
-                for row in 0..N_ROWS {
-                    let scaled = (f64::from(want[row][column]) - min) / (max - min) * 2.0 - 1.0;
+                for (row, values) in want.iter().enumerate() {
+                    let scaled = (f64::from(values[column]) - min) / (max - min) * 2.0 - 1.0;
                     assert!((f64::from(self.matrix[[row, at]]) - scaled).abs() < 1e-5, "feature {}", feature.name);
                 }
             }
         }
         let encoded = self.encode_json();
-        for row in 0..N_ROWS {
+        for (row, values) in want.iter().enumerate() {
             let object: serde_json::Value = serde_json::from_slice(encoded.messages.payload(row).unwrap()).unwrap();
-            for ((name, _), value) in names.iter().zip(&want[row]) {
+            for ((name, _), value) in names.iter().zip(values) {
                 assert_eq!(object[name].as_f64().unwrap() as f32, *value, "{name}");
             }
         }

@@ -6,7 +6,7 @@ use super::DecodeError;
 use super::avro::payload;
 use super::columns::{ColumnConfig, ColumnType, Columns, Layout, check_columns};
 use crate::batch::{Batch, RawBatch, Rejected, StageOutput};
-use crate::error::{Cause, ConfigError};
+use crate::error::{Cause, ConfigError, Reason};
 
 /// A text format: how one payload becomes the current row of the columns.
 pub(super) trait TextFormat {
@@ -104,6 +104,10 @@ fn infer<F: TextFormat>(format: &F, payload: &[u8]) -> Result<(Layout, F::Plan),
     let mut layout = Layout::default();
     for (name, column_type) in format.infer(payload)? {
         layout.add(&name, column_type, true);
+    }
+    if layout.len() == 0 {
+        // Such a row would leave all that follow without columns.
+        return Err(Cause::new(Reason::Missing, "no value to infer a column from, and no columns are configured"));
     }
     let plan = format.plan(&layout);
     Ok((layout, plan))

@@ -10,7 +10,7 @@ pub use avro::{
     AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, ResolveError, SchemaError,
     SchemaResolver,
 };
-pub(crate) use avro::read_schema;
+pub(crate) use avro::{WriterSchema, read_schema};
 pub use columns::{ColumnConfig, ColumnType};
 pub use csv::{CsvDecoder, CsvDecoderConfig};
 pub use json::{JsonDecoder, JsonDecoderConfig, UnknownFields};

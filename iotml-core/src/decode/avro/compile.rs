@@ -5,22 +5,27 @@ use std::collections::{HashMap, HashSet};
 use apache_avro::Schema;
 use apache_avro::schema::Name;
 
-use super::leaf::{Wire, common};
+use super::fields::{Leaves, MAX_NESTING, enter, extend, join, leaf_path};
+use super::leaf::Wire;
 use super::schema::{SchemaError, WriterSchema};
 use crate::decode::columns::{ColumnConfig, ColumnType, Group, Layout, LayoutColumn};
 
-/// Flattened fields of one schema: more is a mistake or an attack, since nested references multiply.
-const MAX_FIELDS: usize = 4_096;
-/// Nesting of one schema.
-const MAX_NESTING: usize = 64;
-
-/// Where a number goes.
+/// Where text or bytes go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Target {
     /// Number within the storage group.
     pub at: u32,
     /// Number of the column, for messages.
     pub column: u32,
+}
+
+/// Where neighbouring numbers go: to neighbours in one storage group.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Run {
+    /// Number of the first within the storage group.
+    pub first: usize,
+    /// Numbers of the columns, for messages.
+    pub columns: Box<[u32]>,
 }
 
 /// Numbers on the wire that need no look at the schema beyond their width.
@@ -39,7 +44,14 @@ pub(super) enum Op {
     Numbers {
         wire: Number,
         to: Group,
-        targets: Box<[Target]>,
+        run: Run,
+    },
+    /// Numbers of one kind that may each be null: unions of null and the number.
+    Nullables {
+        wire: Number,
+        to: Group,
+        null: usize,
+        columns: Box<[LayoutColumn]>,
     },
     /// Text, length first, into a text column.
     Text(Target),
@@ -113,98 +125,6 @@ impl Program {
     }
 }
 
-/// The scalar fields of a schema in order: dotted path, type, whether it can be null.
-struct Leaves {
-    fields: Vec<(String, ColumnType, bool)>,
-    by_path: HashMap<String, usize>,
-}
-
-impl Leaves {
-    fn of(schema: &WriterSchema) -> Result<Leaves, SchemaError> {
-        let mut leaves = Leaves { fields: Vec::new(), by_path: HashMap::new() };
-        leaves.visit(schema, &schema.root, "", false, &mut Vec::new())?;
-        Ok(leaves)
-    }
-
-    fn visit(
-        &mut self,
-        schema: &WriterSchema,
-        at: &Schema,
-        path: &str,
-        nullable: bool,
-        open: &mut Vec<Name>,
-    ) -> Result<(), SchemaError> {
-        if let Some(wire) = Wire::of(at) {
-            return self.add(leaf_path(path), wire.natural(), nullable);
-        }
-        match at {
-            Schema::Ref { name } if !open.contains(name) => {
-                self.visit(schema, schema.named(name)?, path, nullable, open)
-            }
-            Schema::Record(record) => {
-                enter(open, &record.name)?;
-                for field in &record.fields {
-                    self.visit(schema, &field.schema, &join(path, &field.name), nullable, open)?;
-                }
-                open.pop();
-                Ok(())
-            }
-            Schema::Union(union) => {
-                let nullable = nullable || union.variants().len() > 1;
-                union.variants().iter().try_for_each(|variant| self.visit(schema, variant, path, nullable, open))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn add(&mut self, path: &str, column_type: ColumnType, nullable: bool) -> Result<(), SchemaError> {
-        if let Some(&known) = self.by_path.get(path) {
-            let (_, first, _) = &mut self.fields[known];
-            *first = common(*first, column_type);
-            return Ok(());
-        }
-        if self.fields.len() == MAX_FIELDS {
-            return Err(SchemaError::TooLarge(format!("more than {MAX_FIELDS} fields")));
-        }
-        self.by_path.insert(path.to_owned(), self.fields.len());
-        self.fields.push((path.to_owned(), column_type, nullable));
-        Ok(())
-    }
-
-    fn get(&self, path: &str) -> Option<&(String, ColumnType, bool)> {
-        self.by_path.get(path).map(|at| &self.fields[*at])
-    }
-}
-
-fn extend(layout: &mut Layout, wanted: Option<&[ColumnConfig]>, leaves: &Leaves) -> Result<(), SchemaError> {
-    let Some(wanted) = wanted else {
-        let n_before = layout.len() as u32;
-        for (path, column_type, nullable) in &leaves.fields {
-            let column = layout.add(path, *column_type, *nullable);
-            // A column that an earlier schema did not have was null there.
-            if *nullable || (n_before > 0 && column >= n_before) {
-                layout.make_nullable(column);
-            }
-        }
-        return Ok(());
-    };
-    for column in wanted {
-        match (leaves.get(&column.name), column.column_type) {
-            (_, Some(column_type)) => layout.add_wanted(column, column_type),
-            (Some((_, column_type, _)), None) => layout.add_wanted(column, *column_type),
-            (None, None) => {
-                let known: Vec<&str> = leaves.fields.iter().map(|(path, ..)| path.as_str()).collect();
-                return Err(SchemaError::Column(format!(
-                    "the writer's schema has no scalar field {:?}: it has {}; give the column a type to have nulls instead",
-                    column.name,
-                    known.join(", "),
-                )));
-            }
-        };
-    }
-    Ok(())
-}
-
 struct Compiler<'a> {
     schema: &'a WriterSchema,
     layout: &'a Layout,
@@ -244,6 +164,11 @@ impl Compiler<'_> {
         open: &mut Vec<Name>,
         ops: &mut Vec<Op>,
     ) -> Result<(), SchemaError> {
+        if let Some((wire, null, column)) = self.nullable_number(variants, path) {
+            self.fills.insert(column.column);
+            push_nullable(ops, wire, null, column);
+            return Ok(());
+        }
         let outside = std::mem::take(&mut self.fills);
         let mut branches = Vec::with_capacity(variants.len());
         for variant in variants {
@@ -266,6 +191,17 @@ impl Compiler<'_> {
         self.fills = outside;
         self.fills.extend(all);
         Ok(())
+    }
+
+    /// A union of null and one number, which most tables have in every column.
+    fn nullable_number(&self, variants: &[Schema], path: &str) -> Option<(Number, usize, LayoutColumn)> {
+        let (null, value) = match variants {
+            [Schema::Null, value] => (0, value),
+            [value, Schema::Null] => (1, value),
+            _ => return None,
+        };
+        let column = self.layout.get(leaf_path(path))?;
+        Some((number(&Wire::of(value)?, column.column_type)?, null, column.clone()))
     }
 
     fn leaf(&mut self, wire: Wire, column: &LayoutColumn, ops: &mut Vec<Op>) -> Result<(), SchemaError> {
@@ -352,15 +288,30 @@ fn number(wire: &Wire, to: ColumnType) -> Option<Number> {
 }
 
 fn push_number(ops: &mut Vec<Op>, wire: Number, to: Group, target: Target) {
-    if let Some(Op::Numbers { wire: last_wire, to: last_to, targets }) = ops.last_mut() {
-        if *last_wire == wire && *last_to == to {
-            let mut longer = std::mem::take(targets).into_vec();
-            longer.push(target);
-            *targets = longer.into();
+    if let Some(Op::Numbers { wire: last_wire, to: last_to, run }) = ops.last_mut() {
+        let next = run.first + run.columns.len();
+        if *last_wire == wire && *last_to == to && next == target.at as usize {
+            let mut longer = std::mem::take(&mut run.columns).into_vec();
+            longer.push(target.column);
+            run.columns = longer.into();
             return;
         }
     }
-    ops.push(Op::Numbers { wire, to, targets: Box::new([target]) });
+    let run = Run { first: target.at as usize, columns: Box::new([target.column]) };
+    ops.push(Op::Numbers { wire, to, run });
+}
+
+fn push_nullable(ops: &mut Vec<Op>, wire: Number, null: usize, column: LayoutColumn) {
+    let to = column.column_type.group();
+    if let Some(Op::Nullables { wire: last_wire, to: last_to, null: last_null, columns }) = ops.last_mut()
+        && (*last_wire, *last_to, *last_null) == (wire, to, null)
+    {
+        let mut longer = std::mem::take(columns).into_vec();
+        longer.push(column);
+        *columns = longer.into();
+        return;
+    }
+    ops.push(Op::Nullables { wire, to, null, columns: Box::new([column]) });
 }
 
 fn skip_leaf(wire: &Wire, ops: &mut Vec<Op>) {
@@ -384,21 +335,4 @@ fn skip_leaf(wire: &Wire, ops: &mut Vec<Op>) {
         _ if n_bytes == 0 => {}
         _ => ops.push(Op::SkipFixed(n_bytes)),
     }
-}
-
-fn enter(open: &mut Vec<Name>, name: &Name) -> Result<(), SchemaError> {
-    if open.len() == MAX_NESTING {
-        return Err(SchemaError::TooLarge(format!("nested deeper than {MAX_NESTING}")));
-    }
-    open.push(name.clone());
-    Ok(())
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// A schema that is no record has one column.
-fn leaf_path(path: &str) -> &str {
-    if path.is_empty() { "value" } else { path }
 }

@@ -11,9 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::compile::Program;
+use super::decode_rows;
 use super::resolver::{ResolveError, SchemaResolver};
 use super::schema::WriterSchema;
-use super::{decode_rows, payload};
 use crate::batch::{RawBatch, StageOutput};
 use crate::decode::columns::{ColumnConfig, Layout, check_columns};
 use crate::decode::{DEFAULT_MAX_BYTES, DecodeError, Decoder, default_max_bytes};
@@ -83,7 +83,8 @@ impl ConfluentAvroDecoder {
         let (mut missing, mut seen) = (Vec::new(), HashSet::new());
         let mut last = None;
         for row in 0..raw.len() {
-            let Ok((id, _)) = payload(raw, row, self.max_bytes).and_then(split) else { continue };
+            let Some(&[0, a, b, c, d, ..]) = raw.messages().payload(row) else { continue };
+            let id = u32::from_be_bytes([a, b, c, d]);
             if last == Some(id) {
                 continue;
             }
@@ -170,10 +171,10 @@ impl Decoder for ConfluentAvroDecoder {
         let mut last: Option<(u32, &Program)> = None;
         decode_rows(raw, layout, *max_bytes, |payload| {
             let (id, datum) = split(payload)?;
-            if let Some((last_id, program)) = last {
-                if last_id == id {
-                    return Ok((program, datum));
-                }
+            if let Some((last_id, program)) = last
+                && last_id == id
+            {
+                return Ok((program, datum));
             }
             let program = find(ids, programs, id)?;
             last = Some((id, program));

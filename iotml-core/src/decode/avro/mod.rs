@@ -11,19 +11,23 @@
 //! by parsing it. The set of columns is what `columns` names; without it, it is that of the first writer's schema, and fields that only
 //! later schemas have are appended, with null in the rows of the others and cast to the type seen first.
 
+mod bytes;
 mod compile;
 mod confluent;
+mod fields;
 mod leaf;
 mod plain;
 mod resolver;
 mod run;
 mod schema;
+mod skip;
 
 pub use confluent::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig};
 pub(crate) use plain::read_schema;
 pub use plain::{AvroDecoder, AvroDecoderConfig};
 pub use resolver::{ResolveError, SchemaResolver};
 pub use schema::SchemaError;
+pub(crate) use schema::WriterSchema;
 
 use std::sync::Arc;
 
@@ -66,16 +70,20 @@ fn decode_rows<'p>(
 }
 
 /// The payload of a message, if there is one of an acceptable size.
-#[inline]
 pub(super) fn payload(raw: &RawBatch, row: usize, max_bytes: usize) -> Result<&[u8], Cause> {
     match raw.messages().payload(row) {
-        Some(payload) if payload.len() > max_bytes => Err(oversized(payload.len(), max_bytes)),
-        Some(payload) => Ok(payload),
-        None => Err(Cause::new(Reason::Empty, "a tombstone has nothing to decode")),
+        Some(payload) if payload.len() <= max_bytes => Ok(payload),
+        other => Err(unacceptable(other, max_bytes)),
     }
 }
 
 #[cold]
-fn oversized(n_bytes: usize, max_bytes: usize) -> Cause {
-    Cause::new(Reason::Oversized, format!("{n_bytes} bytes, and the limit `max_bytes` is {max_bytes}"))
+fn unacceptable(payload: Option<&[u8]>, max_bytes: usize) -> Cause {
+    match payload {
+        Some(payload) => {
+            let n_bytes = payload.len();
+            Cause::new(Reason::Oversized, format!("{n_bytes} bytes, and the limit `max_bytes` is {max_bytes}"))
+        }
+        None => Cause::new(Reason::Empty, "a tombstone has nothing to decode"),
+    }
 }

@@ -1,12 +1,11 @@
 //! Runs a compiled schema over one datum.
 
-use super::compile::{Number, Op, Program, Target};
+use super::bytes::{array, blob, branch, long, malformed, narrow, no_branch, take, truncated};
+use super::compile::{Number, Op, Program};
 use super::leaf::Wire;
-use crate::decode::columns::{Columns, Fault, Group, Scalar};
+use super::skip::skip;
+use crate::decode::columns::{Columns, Fault, Group, LayoutColumn, Scalar};
 use crate::error::Reason;
-
-/// A type that contains itself may do so this deep.
-const MAX_DEPTH: usize = 64;
 
 impl Program {
     /// Writes one datum to the current row of `columns`; the caller commits or rolls back.
@@ -27,7 +26,8 @@ impl Program {
 fn run(ops: &[Op], named: &[Box<[Op]>], rest: &mut &[u8], columns: &mut Columns) -> Result<(), Fault> {
     for op in ops {
         match op {
-            Op::Numbers { wire, to, targets } => numbers(*wire, *to, targets, rest, columns)?,
+            Op::Numbers { wire, to, run } => numbers(*wire, *to, run.first, &run.columns, rest, columns)?,
+            Op::Nullables { wire, to, null, columns: into } => nullables(*wire, *to, *null, into, rest, columns)?,
             Op::Text(target) => {
                 let text = blob(rest).map_err(|fault| fault.at(target.column))?;
                 if str::from_utf8(text).is_err() {
@@ -59,38 +59,109 @@ fn run(ops: &[Op], named: &[Box<[Op]>], rest: &mut &[u8], columns: &mut Columns)
     Ok(())
 }
 
-#[inline]
-fn numbers(wire: Number, to: Group, targets: &[Target], rest: &mut &[u8], columns: &mut Columns) -> Result<(), Fault> {
+/// Numbers into neighbouring columns of a group, of which `first` is the first; `names` are for messages.
+#[inline(always)]
+fn numbers(
+    wire: Number,
+    to: Group,
+    first: usize,
+    names: &[u32],
+    rest: &mut &[u8],
+    columns: &mut Columns,
+) -> Result<(), Fault> {
     let row = columns.row();
+    let range = first..first + names.len();
+    macro_rules! run {
+        ($read:ident, $group:ident, $convert:expr) => {
+            $read(names, rest, row, &mut columns.$group[range], $convert)
+        };
+    }
     match (wire, to) {
-        (Number::Float, Group::F32) => fixed(targets, rest, row, &mut columns.f32s, f32::from_le_bytes),
-        (Number::Float, _) => fixed(targets, rest, row, &mut columns.f64s, |b| f64::from(f32::from_le_bytes(b))),
-        (Number::Double, Group::F32) => fixed(targets, rest, row, &mut columns.f32s, |b| f64::from_le_bytes(b) as f32),
-        (Number::Double, _) => fixed(targets, rest, row, &mut columns.f64s, f64::from_le_bytes),
-        (Number::Int, Group::I32) => varints(targets, rest, row, &mut columns.i32s, narrow),
-        (Number::Int, Group::F32) => varints(targets, rest, row, &mut columns.f32s, |n| Ok(narrow(n)? as f32)),
-        (Number::Int, Group::F64) => varints(targets, rest, row, &mut columns.f64s, |n| Ok(f64::from(narrow(n)?))),
-        (Number::Int, _) => varints(targets, rest, row, &mut columns.i64s, |n| Ok(i64::from(narrow(n)?))),
-        (Number::Long, Group::F32) => varints(targets, rest, row, &mut columns.f32s, |n| Ok(n as f32)),
-        (Number::Long, Group::F64) => varints(targets, rest, row, &mut columns.f64s, |n| Ok(n as f64)),
-        (Number::Long, _) => varints(targets, rest, row, &mut columns.i64s, Ok),
+        (Number::Float, Group::F32) => run!(fixed, f32s, f32::from_le_bytes),
+        (Number::Float, _) => run!(fixed, f64s, |bytes| f64::from(f32::from_le_bytes(bytes))),
+        (Number::Double, Group::F32) => run!(fixed, f32s, |bytes| f64::from_le_bytes(bytes) as f32),
+        (Number::Double, _) => run!(fixed, f64s, f64::from_le_bytes),
+        (Number::Int, Group::I32) => run!(varints, i32s, narrow),
+        (Number::Int, Group::F32) => run!(varints, f32s, |value| Ok(narrow(value)? as f32)),
+        (Number::Int, Group::F64) => run!(varints, f64s, |value| Ok(f64::from(narrow(value)?))),
+        (Number::Int, _) => run!(varints, i64s, |value| Ok(i64::from(narrow(value)?))),
+        (Number::Long, Group::F32) => run!(varints, f32s, |value| Ok(value as f32)),
+        (Number::Long, Group::F64) => run!(varints, f64s, |value| Ok(value as f64)),
+        (Number::Long, _) => run!(varints, i64s, Ok),
+    }
+}
+
+/// A run of unions of null and a number.
+fn nullables(
+    wire: Number,
+    to: Group,
+    null: usize,
+    into: &[LayoutColumn],
+    rest: &mut &[u8],
+    columns: &mut Columns,
+) -> Result<(), Fault> {
+    let row = columns.row();
+    macro_rules! each {
+        ($group:ident, $read:expr) => {
+            for column in into {
+                let value = match is_null(rest, null) {
+                    Ok(false) => $read(rest),
+                    Ok(true) => {
+                        columns.put_null(column)?;
+                        continue;
+                    }
+                    Err(fault) => Err(fault),
+                };
+                columns.$group[column.at as usize][row] = value.map_err(|fault| fault.at(column.column))?;
+            }
+        };
+    }
+    match (wire, to) {
+        (Number::Float, Group::F32) => each!(f32s, |rest| array(rest).map(f32::from_le_bytes)),
+        (Number::Float, _) => each!(f64s, |rest| array(rest).map(|bytes| f64::from(f32::from_le_bytes(bytes)))),
+        (Number::Double, Group::F32) => each!(f32s, |rest| array(rest).map(|bytes| f64::from_le_bytes(bytes) as f32)),
+        (Number::Double, _) => each!(f64s, |rest| array(rest).map(f64::from_le_bytes)),
+        (Number::Int, Group::I32) => each!(i32s, |rest| long(rest).and_then(narrow)),
+        (Number::Int, Group::F32) => each!(f32s, |rest| Ok(narrow(long(rest)?)? as f32)),
+        (Number::Int, Group::F64) => each!(f64s, |rest| Ok(f64::from(narrow(long(rest)?)?))),
+        (Number::Int, _) => each!(i64s, |rest| Ok(i64::from(narrow(long(rest)?)?))),
+        (Number::Long, Group::F32) => each!(f32s, |rest| Ok(long(rest)? as f32)),
+        (Number::Long, Group::F64) => each!(f64s, |rest| Ok(long(rest)? as f64)),
+        (Number::Long, _) => each!(i64s, long),
+    }
+    Ok(())
+}
+
+/// Which of two branches follows.
+#[inline(always)]
+fn is_null(rest: &mut &[u8], null: usize) -> Result<bool, Fault> {
+    match **rest {
+        // Branches 0 and 1, zig-zag.
+        [byte @ (0 | 2), ref tail @ ..] => {
+            *rest = tail;
+            Ok(usize::from(byte / 2) == null)
+        }
+        _ => match branch(rest)? {
+            branch @ (0 | 1) => Ok(branch == null),
+            _ => Err(no_branch()),
+        },
     }
 }
 
 /// A run of numbers of fixed width: one check for all of them.
 #[inline(always)]
 fn fixed<const N: usize, T>(
-    targets: &[Target],
+    names: &[u32],
     rest: &mut &[u8],
     row: usize,
     out: &mut [Vec<T>],
     read: impl Fn([u8; N]) -> T,
 ) -> Result<(), Fault> {
-    let Some((run, tail)) = rest.split_at_checked(N * targets.len()) else {
-        return Err(truncated().at(targets[rest.len() / N].column));
+    let Some((run, tail)) = rest.split_at_checked(N * out.len()) else {
+        return Err(truncated().at(names[rest.len() / N]));
     };
-    for (target, bytes) in targets.iter().zip(run.as_chunks::<N>().0) {
-        out[target.at as usize][row] = read(*bytes);
+    for (column, bytes) in out.iter_mut().zip(run.as_chunks::<N>().0) {
+        column[row] = read(*bytes);
     }
     *rest = tail;
     Ok(())
@@ -98,16 +169,18 @@ fn fixed<const N: usize, T>(
 
 #[inline(always)]
 fn varints<T>(
-    targets: &[Target],
+    names: &[u32],
     rest: &mut &[u8],
     row: usize,
     out: &mut [Vec<T>],
     convert: impl Fn(i64) -> Result<T, Fault>,
 ) -> Result<(), Fault> {
-    for target in targets {
-        let value = long(rest).and_then(&convert).map_err(|fault| fault.at(target.column))?;
-        out[target.at as usize][row] = value;
+    // A copy of its own stays in registers.
+    let mut bytes = *rest;
+    for (column, name) in out.iter_mut().zip(names) {
+        column[row] = long(&mut bytes).and_then(&convert).map_err(|fault| fault.at(*name))?;
     }
+    *rest = bytes;
     Ok(())
 }
 
@@ -161,165 +234,9 @@ fn decimal(digits: &[u8], scale: i32) -> f64 {
     if negative { -value } else { value }
 }
 
-fn skip(op: &Op, named: &[Box<[Op]>], rest: &mut &[u8], depth: usize) -> Result<(), Fault> {
-    match op {
-        Op::SkipFixed(n) => take(rest, *n).map(drop),
-        Op::SkipVarints(n) => (0..*n).try_for_each(|_| long(rest).map(drop)),
-        Op::SkipBlob => blob(rest).map(drop),
-        Op::SkipArray(item) => skip_blocks(rest, |rest| skip_all(item, named, rest, depth), item.is_empty()),
-        Op::SkipMap(value) => skip_blocks(
-            rest,
-            |rest| {
-                blob(rest)?;
-                skip_all(value, named, rest, depth)
-            },
-            false,
-        ),
-        Op::SkipUnion(branches) => {
-            let branch = branches.get(branch(rest)?).ok_or_else(no_branch)?;
-            skip_all(branch, named, rest, depth)
-        }
-        Op::SkipNamed(_) if depth == MAX_DEPTH => Err(Fault::new(Reason::TooDeep, "nested deeper than 64 records")),
-        Op::SkipNamed(number) => skip_all(&named[*number], named, rest, depth + 1),
-        Op::Numbers { .. } | Op::Text(_) | Op::Blob(_) | Op::Cast { .. } | Op::Union(_) => Ok(()),
-    }
-}
-
-fn skip_all(ops: &[Op], named: &[Box<[Op]>], rest: &mut &[u8], depth: usize) -> Result<(), Fault> {
-    ops.iter().try_for_each(|op| skip(op, named, rest, depth))
-}
-
-/// Arrays and maps come in blocks: a count, or a negative count and the block's size in bytes; zero ends them.
-fn skip_blocks(
-    rest: &mut &[u8],
-    mut item: impl FnMut(&mut &[u8]) -> Result<(), Fault>,
-    empty_items: bool,
-) -> Result<(), Fault> {
-    loop {
-        let count = long(rest)?;
-        match count {
-            0 => return Ok(()),
-            1.. if empty_items => {}
-            1.. => {
-                // Every item takes at least a byte, so a count beyond the bytes left is wrong before it costs anything.
-                if count as u64 > rest.len() as u64 {
-                    return Err(truncated());
-                }
-                (0..count).try_for_each(|_| item(rest))?;
-            }
-            _ => {
-                let size = usize::try_from(long(rest)?).map_err(|_| malformed("a negative block size"))?;
-                take(rest, size)?;
-            }
-        }
-    }
-}
-
-/// A variable-length zig-zag integer. Most in telemetry take one or two bytes.
-#[inline(always)]
-fn long(rest: &mut &[u8]) -> Result<i64, Fault> {
-    match **rest {
-        [a, ref tail @ ..] if a < 0x80 => {
-            *rest = tail;
-            Ok(zag(u64::from(a)))
-        }
-        [a, b, ref tail @ ..] if b < 0x80 => {
-            *rest = tail;
-            Ok(zag(u64::from(a & 0x7f) | u64::from(b) << 7))
-        }
-        _ => long_varint(rest),
-    }
-}
-
-#[inline(never)]
-fn long_varint(rest: &mut &[u8]) -> Result<i64, Fault> {
-    let mut value = 0u64;
-    for (n, &byte) in rest.iter().enumerate().take(10) {
-        if n == 9 && byte > 1 {
-            break;
-        }
-        value |= u64::from(byte & 0x7f) << (7 * n);
-        if byte < 0x80 {
-            *rest = &rest[n + 1..];
-            return Ok(zag(value));
-        }
-    }
-    Err(if rest.len() < 10 { truncated() } else { malformed("an integer of more than 64 bits") })
-}
-
-#[inline(always)]
-fn zag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-#[inline(always)]
-fn narrow(value: i64) -> Result<i32, Fault> {
-    i32::try_from(value).map_err(|_| malformed("an int of more than 32 bits"))
-}
-
-fn branch(rest: &mut &[u8]) -> Result<usize, Fault> {
-    usize::try_from(long(rest)?).map_err(|_| no_branch())
-}
-
-#[inline]
-fn blob<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
-    let length = usize::try_from(long(rest)?).map_err(|_| malformed("a negative length"))?;
-    take(rest, length)
-}
-
-#[inline]
-fn take<'a>(rest: &mut &'a [u8], n: usize) -> Result<&'a [u8], Fault> {
-    let (taken, tail) = rest.split_at_checked(n).ok_or_else(truncated)?;
-    *rest = tail;
-    Ok(taken)
-}
-
-fn array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Fault> {
-    let (taken, tail) = rest.split_first_chunk::<N>().ok_or_else(truncated)?;
-    *rest = tail;
-    Ok(*taken)
-}
-
-#[cold]
-fn truncated() -> Fault {
-    Fault::new(Reason::Truncated, "the bytes end inside the record")
-}
-
-#[cold]
-fn malformed(detail: &'static str) -> Fault {
-    Fault::new(Reason::Malformed, detail)
-}
-
-#[cold]
-fn no_branch() -> Fault {
-    malformed("a union branch that the schema does not have")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn integers_of_every_length_come_back() {
-        let values = [0, -1, 1, 63, 64, -65, 8_191, 8_192, i64::from(i32::MIN), i64::MAX, i64::MIN];
-        for value in values {
-            let mut bytes = Vec::new();
-            let mut zig = ((value << 1) ^ (value >> 63)) as u64;
-            while zig >= 0x80 {
-                bytes.push(zig as u8 | 0x80);
-                zig >>= 7;
-            }
-            bytes.push(zig as u8);
-            for cut in 0..bytes.len() {
-                assert_eq!(long(&mut &bytes[..cut]).unwrap_err().reason, Reason::Truncated, "{value} cut at {cut}");
-            }
-            bytes.push(7);
-            let mut rest = &bytes[..];
-            assert_eq!(long(&mut rest), Ok(value));
-            assert_eq!(rest, [7]);
-        }
-        assert_eq!(long(&mut &[0xff; 12][..]).unwrap_err().reason, Reason::Malformed);
-    }
 
     #[test]
     fn decimals_are_signed() {

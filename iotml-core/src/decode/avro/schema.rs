@@ -25,7 +25,7 @@ pub enum SchemaError {
 }
 
 /// A parsed schema.
-pub(super) struct WriterSchema {
+pub(crate) struct WriterSchema {
     pub root: Schema,
     names: HashMap<Name, Schema>,
 }

@@ -79,11 +79,11 @@ impl CsvDecoder {
                 return Err(ConfigError::new("name the fields: by `fields`, by `columns` or by `header = true`"));
             }
         };
-        if let (false, Some(columns)) = (config.header, &config.columns) {
-            if let Some(column) = columns.iter().find(|column| !fields.contains(&column.name)) {
-                let known = fields.join(", ");
-                return Err(ConfigError::new(format!("column {:?} is none of the fields {known}", column.name)));
-            }
+        if let (false, Some(columns)) = (config.header, &config.columns)
+            && let Some(column) = columns.iter().find(|column| !fields.contains(&column.name))
+        {
+            let known = fields.join(", ");
+            return Err(ConfigError::new(format!("column {:?} is none of the fields {known}", column.name)));
         }
         let delimiter = u8::try_from(config.delimiter).ok().filter(u8::is_ascii).ok_or_else(|| {
             ConfigError::new(format!("`delimiter` is {:?}: give one ASCII character", config.delimiter))

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::{EncodeError, Encoded, Encoder, encode_rows};
 use crate::batch::Batch;
-use crate::decode::read_schema;
+use crate::decode::{WriterSchema, read_schema};
 use crate::error::ConfigError;
 
 /// Configuration of [`AvroEncoder`]: which schema to write.
@@ -66,7 +66,7 @@ impl Encoder for AvroEncoder {
 /// A schema to write with.
 struct Written {
     json: Arc<str>,
-    parsed: Schema,
+    parsed: WriterSchema,
 }
 
 /// The configured schema, or the one derived last.
@@ -83,10 +83,10 @@ impl WriteSchema {
             (None, None) => None,
             (schema, file) => {
                 let json = read_schema(schema, file)?;
-                let parsed = Schema::parse_str(&json).map_err(|source| {
+                let parsed = WriterSchema::parse(&json).map_err(|source| {
                     ConfigError::with(format!("`schema` is no valid Avro schema: {source}"), source)
                 })?;
-                if !matches!(parsed, Schema::Record(_)) {
+                if !matches!(parsed.root, Schema::Record(_)) {
                     return Err(ConfigError::new("`schema` must be a record: its fields are filled from columns"));
                 }
                 Some(Arc::new(Written { json: json.into(), parsed }))
@@ -109,9 +109,10 @@ impl WriteSchema {
             _ => {
                 let json = derive::derive(&columns, &self.name, self.namespace.as_deref());
                 let json = json.map_err(EncodeError::fatal)?;
-                let parsed = Schema::parse(&json)
+                let json = json.to_string();
+                let parsed = WriterSchema::parse(&json)
                     .map_err(|source| EncodeError::fatal_from("the columns give no valid Avro schema", source))?;
-                let written = Arc::new(Written { json: json.to_string().into(), parsed });
+                let written = Arc::new(Written { json: json.into(), parsed });
                 self.derived = Some((columns, written.clone()));
                 Ok(written)
             }
