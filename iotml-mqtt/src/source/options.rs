@@ -11,7 +11,8 @@ use super::MqttSourceConfig;
 use crate::login::Login;
 use crate::server::Server;
 
-/// The client publishes nothing, so the space it keeps for outgoing packets can be small.
+/// The client publishes nothing, so the room it keeps for outgoing packets can be small. By default it is 10 MB and walked
+/// through at every write.
 const OUTGOING_LIMIT: u16 = 16;
 
 /// Reads of one wake-up, and acknowledgements of one write.

@@ -6,10 +6,12 @@ mod broker;
 mod conformance;
 mod cut;
 mod delivery;
+mod load;
 mod mapping;
 mod publisher;
 mod reader;
 mod refusal;
+mod restart;
 mod sink;
 #[cfg(feature = "paho")]
 mod spooled;

@@ -22,8 +22,12 @@ impl Publisher {
         let mut network = options.network_options();
         network.set_tcp_nodelay(true);
         options.set_network_options(network);
+        options.set_connect_timeout(PATIENCE);
+        // The client keeps room for as many unacknowledged packets, and by default that is 10 MB per connection.
+        options.set_outgoing_inflight_upper_limit(100);
         let (client, mut events) = AsyncClient::builder(options).capacity(1_000).build();
         let (tell, stored) = mpsc::unbounded_channel();
+        while !matches!(events.poll().await.expect("the publisher connects"), Event::Incoming(Packet::ConnAck(_))) {}
         tokio::spawn(async move {
             loop {
                 match events.poll().await {
