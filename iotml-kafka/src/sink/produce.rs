@@ -131,7 +131,7 @@ impl Open {
                     self.deliveries.next().await;
                     continue;
                 }
-                match verdict(code) {
+                match self.judge(code) {
                     Verdict::Fatal => return Err(self.fatal(code)),
                     Verdict::Record(reason) => {
                         let cause = refusal(reason, code, &topic, messages, row);
@@ -180,7 +180,7 @@ impl Open {
             if code == RDKafkaErrorCode::MessageSizeTooLarge {
                 continue;
             }
-            match verdict(code) {
+            match self.judge(code) {
                 Verdict::Fatal => return Err(self.fatal(code)),
                 Verdict::Record(reason) => {
                     let topic = self.topic.topic(messages, row as usize).unwrap_or(Cow::Borrowed(""));
@@ -256,10 +256,21 @@ impl Open {
         Ok(())
     }
 
+    /// A topic that is gone is the fault of a row only if the row named it.
+    fn judge(&self, code: RDKafkaErrorCode) -> Verdict {
+        match (verdict(code), &self.topic) {
+            (Verdict::Record(Reason::NoTarget), TopicRule::Fixed(_)) => Verdict::Fatal,
+            (verdict, _) => verdict,
+        }
+    }
+
     fn fatal(&self, code: RDKafkaErrorCode) -> SinkError {
-        match self.producer.client().fatal_error() {
-            Some((code, why)) => SinkError::fatal_from(format!("the producer cannot go on: {why}"), code),
-            None => SinkError::fatal_from(format!("Kafka refuses to be written to: {code}"), code),
+        match (self.producer.client().fatal_error(), &self.topic, verdict(code)) {
+            (Some((code, why)), ..) => SinkError::fatal_from(format!("the producer cannot go on: {why}"), code),
+            (None, TopicRule::Fixed(name), Verdict::Record(Reason::NoTarget)) => {
+                SinkError::fatal_from(format!("topic {name:?} does not exist any more"), code)
+            }
+            _ => SinkError::fatal_from(format!("Kafka refuses to be written to: {code}"), code),
         }
     }
 }

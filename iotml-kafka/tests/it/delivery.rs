@@ -118,6 +118,24 @@ async fn a_topic_per_row_and_a_row_without_one_is_refused_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_there_is_the_fault_of_the_row_that_named_it() {
+    let Some(cluster) = Cluster::real() else { return };
+    let (good, missing) = (cluster.topic(1, &[]).await, unique("missing"));
+    let mut config = KafkaSinkConfig::new(&cluster.servers, None);
+    config.kafka = config.kafka.set("topic.metadata.propagation.max.ms", 1000);
+    let sink = cluster.sink(config).await;
+    let mut messages = Messages::default();
+    for target in [&good, &missing, &good] {
+        messages.push(Message { payload: Some(b"x"), target: Some(target), ..Message::default() });
+    }
+    let written = sink.write(outgoing(messages)).await.unwrap();
+    let refused: Vec<_> = written.rejected.iter().map(|rejected| (rejected.row, rejected.cause.reason)).collect();
+    assert_eq!(refused, [(1, Reason::NoTarget)]);
+    assert!(written.rejected[0].cause.detail.contains(&missing), "{:?}", written.rejected);
+    assert_eq!(cluster.read(&good, 2).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inv_1_a_write_outlasts_a_broker_that_is_away_for_a_while() {
     let cluster = Cluster::embedded();
     let topic = cluster.topic(1, &[]).await;
