@@ -157,7 +157,7 @@ impl Sink for MqttSink {
             connect_timeout: self.config.connect_timeout.0,
         };
         let mut options = login.options(&client_id).map_err(|error| SinkError::fatal_from(error.to_string(), error))?;
-        // The client keeps room for this many packets; by default it is 10 MB.
+        // The client keeps room for this many packets; by default it is 16 MB.
         let room = u16::try_from(self.config.max_in_flight).unwrap_or(u16::MAX);
         options.set_clean_start(true).set_max_request_batch(MAX_GROUP).set_outgoing_inflight_upper_limit(room);
         // Unbounded, because `write` bounds what it hands over.

@@ -73,3 +73,63 @@ pub(super) fn now() -> Option<i64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use iotml_core::batch::{Lane, RawBatch};
+    use iotml_core::metrics::Metrics;
+    use iotml_core::source::{Demand, SourceEvent};
+
+    use super::*;
+    use crate::source::MqttSourceConfig;
+    use crate::source::config::TopicConfig;
+    use crate::source::counters::Counters;
+    use crate::source::inbox::{Inbox, Limits};
+
+    async fn handed_over(topic: &'static [u8], payload: &'static [u8], empty: EmptyPayload) -> RawBatch {
+        let mut filter = TopicConfig::new("fleet/{car}");
+        (filter.key, filter.target) = (Some("{car}".into()), Some("cars".into()));
+        let mut config = MqttSourceConfig::new("localhost", filter);
+        config.empty_payload = empty;
+        let (server, mapping) = config.compile(1).unwrap();
+        let max_delay = std::time::Duration::ZERO;
+        let limits = Limits { max_rows: 1, max_delay, qos0_max_rows: 1, max_bytes: 1 << 20 };
+        let shared = Shared {
+            inbox: Inbox::new(limits),
+            counters: Counters::new(&Metrics::default()),
+            next_lane: AtomicU32::new(0),
+            lanes: Vec::new(),
+            config,
+            server,
+            mapping,
+        };
+        let mut publish = Publish::new("", QoS::AtLeastOnce, payload, None);
+        publish.topic = topic.into();
+        let position = Position { lane: Lane(0), seq: 0 };
+        hand_over(&shared, &mut Mapped::default(), &publish, Some(7), position, Coordinate::NONE);
+        match shared.inbox.poll(Demand::Batches).await.unwrap() {
+            SourceEvent::Batch(batch) => batch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_is_no_text_has_no_target_and_keeps_its_bytes() {
+        let batch = handed_over(b"fleet/\xff\xfe", b"x", EmptyPayload::Empty).await;
+        let message = batch.messages().message(0);
+        assert_eq!((message.key, message.target, message.payload), (None, None, Some(&b"x"[..])));
+        let kept = batch.messages().headers().last(0, "mqtt.topic").and_then(|header| header.value);
+        assert_eq!(kept, Some(&b"fleet/\xff\xfe"[..]));
+    }
+
+    #[tokio::test]
+    async fn an_empty_payload_is_empty_or_a_tombstone_as_configured() {
+        let batch = handed_over(b"fleet/ev-1", b"", EmptyPayload::Empty).await;
+        assert_eq!(batch.messages().payload(0), Some(&b""[..]));
+        let batch = handed_over(b"fleet/ev-1", b"", EmptyPayload::Tombstone).await;
+        assert_eq!((batch.messages().payload(0), batch.messages().key(0)), (None, Some(&b"ev-1"[..])));
+        assert_eq!(batch.messages().time(0), Some(7));
+    }
+}

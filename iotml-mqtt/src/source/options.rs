@@ -11,7 +11,7 @@ use super::MqttSourceConfig;
 use crate::login::Login;
 use crate::server::Server;
 
-/// The client publishes nothing, so the room it keeps for outgoing packets can be small. By default it is 10 MB and walked
+/// The client publishes nothing, so the room it keeps for outgoing packets can be small. By default it is 16 MB and walked
 /// through at every write.
 const OUTGOING_LIMIT: u16 = 16;
 

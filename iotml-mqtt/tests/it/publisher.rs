@@ -23,7 +23,7 @@ impl Publisher {
         network.set_tcp_nodelay(true);
         options.set_network_options(network);
         options.set_connect_timeout(PATIENCE);
-        // The client keeps room for as many unacknowledged packets, and by default that is 10 MB per connection.
+        // The client keeps room for as many unacknowledged packets, and by default that is 16 MB per connection.
         options.set_outgoing_inflight_upper_limit(100);
         let (client, mut events) = AsyncClient::builder(options).capacity(1_000).build();
         let (tell, stored) = mpsc::unbounded_channel();
