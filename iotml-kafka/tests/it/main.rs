@@ -5,6 +5,7 @@
 mod bad_start;
 mod chain;
 mod cluster;
+mod configured;
 mod conformance;
 mod delivery;
 mod gaps;
