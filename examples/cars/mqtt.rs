@@ -23,7 +23,7 @@ pub const SEQ: &str = "seq";
 pub const SENT: &str = "sent";
 
 /// Publishes that one connection may have unacknowledged, beyond which it waits.
-const WINDOW: usize = 256;
+const WINDOW: usize = 64;
 
 /// A device: a connection and what it publishes.
 pub struct Stream {
@@ -129,7 +129,8 @@ pub async fn publish(
     let mut running = JoinSet::new();
     for (number, stream) in streams.into_iter().enumerate() {
         let mut options = MqttOptions::new(stream.client_id.clone(), (host, port));
-        options.set_keep_alive(30);
+        // The client reserves memory for every message that may be in flight, 16 MB a connection by default.
+        options.set_keep_alive(30).set_outgoing_inflight_upper_limit(WINDOW as u16);
         // Nagle's algorithm would hold small publishes back for tens of milliseconds.
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
@@ -189,15 +190,18 @@ impl Connection {
         published
     }
 
-    /// Makes the first connection. A busy broker is asked again, one that is not there is an error at once.
+    /// Makes the first connection. A busy broker is asked again, one that refuses is an error at once.
     async fn connect(&self, events: &mut EventLoop) -> Result<(), LoadError> {
         let deadline = Instant::now() + self.load.patience;
         loop {
             match events.poll().await {
                 Ok(_) => return Ok(()),
-                Err(ConnectionError::Timeout(_)) if Instant::now() < deadline => {}
-                Err(source) => {
+                Err(source) if is_refusal(&source) || Instant::now() >= deadline => {
                     return Err(LoadError::Connect { server: self.load.server.clone(), source: Box::new(source) });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no connection yet");
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -310,6 +314,15 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether no second try can help: nobody listens there, or the broker said no.
+fn is_refusal(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        ConnectionError::ConnectionRefused(_) => true,
+        _ => false,
     }
 }
 

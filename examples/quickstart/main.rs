@@ -99,7 +99,7 @@ struct Chain {
 
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let began = Instant::now();
-    let log = LogTable { level: "warn".to_owned(), ..LogTable::default() };
+    let log = LogTable { level: "warn,mqtt5=error".to_owned(), ..LogTable::default() };
     log::init(&log, Secrets::default())?;
     raise_open_files(u64::from(arguments.cars))?;
     let servers = Servers::start(arguments.mqtt.clone(), arguments.kafka.clone())?;

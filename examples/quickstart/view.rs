@@ -18,11 +18,15 @@ pub struct View {
     pub watcher: Arc<Watcher>,
     bar: ProgressBar,
     last: (Instant, u64, u64),
+    rates: (f64, f64),
     last_line: Instant,
 }
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Rates are averages over this time: cars do not send evenly within a second.
+const RATE_OVER: Duration = Duration::from_secs(2);
 
 impl View {
     /// A view of a run of so many seconds.
@@ -32,7 +36,7 @@ impl View {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { ledger, truth, watcher, bar, last: (now, 0, 0), last_line: now }
+        Self { ledger, truth, watcher, bar, last: (now, 0, 0), rates: (0.0, 0.0), last_line: now }
     }
 
     /// Redraws.
@@ -40,10 +44,13 @@ impl View {
         let score = self.truth.score();
         let (published, out) = (self.ledger.acked(), score.predicted + score.dead_lettered);
         let now = Instant::now();
-        let seconds = (now - self.last.0).as_secs_f64().max(1e-3);
-        let rate = |count: u64, before: u64| count.saturating_sub(before) as f64 / seconds;
-        let (in_rate, out_rate) = (rate(published, self.last.1), rate(out, self.last.2));
-        self.last = (now, published, out);
+        let seconds = (now - self.last.0).as_secs_f64();
+        if seconds >= RATE_OVER.as_secs_f64() {
+            let rate = |count: u64, before: u64| count.saturating_sub(before) as f64 / seconds;
+            self.rates = (rate(published, self.last.1), rate(out, self.last.2));
+            self.last = (now, published, out);
+        }
+        let (in_rate, out_rate) = self.rates;
         let latency = self.watcher.latency(&[0.5, 0.99]);
         let percent = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.0} %", share * 100.0));
         let mut text = String::new();
