@@ -32,8 +32,11 @@ check: packages ## fmt, clippy, tests on the embedded servers, docs
 	@$(WITH_ENV) cargo test --workspace --locked
 	@RUSTDOCFLAGS="-D warnings" $(WITH_ENV) cargo doc --workspace --no-deps --locked
 
-bench: packages ## the benchmarks of the stages
-	@$(WITH_ENV) cargo bench --workspace --locked
+bench: packages ## the stages by Criterion, then the whole chain beside its peers on a real Kafka
+	@$(WITH_ENV) cargo bench --locked -p iotml-benches
+	@$(SERVERS) up
+	@eval "$$($(SERVERS) env)" && $(WITH_ENV) cargo run --locked --release -p iotml-benches --bin end_to_end; \
+		code=$$?; $(SERVERS) down; exit $$code
 
 train: packages ## train the default network on the simulator's healthy cars (installs TensorFlow)
 	@IOTML_TRAIN_PYTHON="$$(deploy/python/venv train)/bin/python" $(WITH_ENV) examples/train/run
