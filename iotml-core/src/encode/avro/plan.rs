@@ -10,6 +10,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array,
     RecordBatch, StringArray,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
@@ -24,8 +25,8 @@ pub(super) struct Node {
     pub writer: Writer,
     /// Index of the value's branch and of null's, where the schema is a union with null.
     pub union: Option<Branches>,
-    /// The column before it was cast: a value that is null only afterwards did not fit.
-    pub original: Option<ArrayRef>,
+    /// Where the column was null before it was cast: a value that is null only afterwards did not fit.
+    pub nulls: Option<NullBuffer>,
     pub name: Box<str>,
 }
 
@@ -77,7 +78,7 @@ impl Plan<'_> {
             (Schema::Record(record), None) => {
                 let fields = record.fields.iter().map(|field| self.field(field, &path));
                 let writer = Writer::Record(fields.collect::<Result<_, _>>()?);
-                Ok(Node { writer, union, original: None, name: path.into() })
+                Ok(Node { writer, union, nulls: None, name: path.into() })
             }
             (schema, Some(array)) => self.node(schema, union, array, path),
             (_, None) => self.absent(field, &path),
@@ -116,7 +117,7 @@ impl Plan<'_> {
 
     /// A field without a column: its default, or null.
     fn absent(&self, field: &RecordField, path: &str) -> Result<Node, String> {
-        let constant = |bytes| Node { writer: Writer::Constant(bytes), union: None, original: None, name: path.into() };
+        let constant = |bytes| Node { writer: Writer::Constant(bytes), union: None, nulls: None, name: path.into() };
         if let Some(default) = &field.default {
             let encoded = Value::from(default.clone())
                 .resolve(&field.schema)
@@ -193,7 +194,7 @@ impl Plan<'_> {
             }
             _ => return Err(misfit()),
         };
-        Ok(Node { writer, union, original: Some(array), name: path.into() })
+        Ok(Node { writer, union, nulls: array.logical_nulls(), name: path.into() })
     }
 }
 

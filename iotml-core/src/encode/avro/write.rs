@@ -1,6 +1,7 @@
 //! Writes rows in Avro's binary form.
 
 use arrow::array::Array;
+use arrow::buffer::NullBuffer;
 
 use super::plan::{Node, Writer};
 use crate::error::{Cause, Reason};
@@ -22,10 +23,12 @@ impl Node {
         }
         match &self.writer {
             Writer::Bool(values) => out.push(values.value(row).into()),
-            Writer::Int(values) if self.fits(values, row)? => long(values.value(row).into(), out),
-            Writer::Long(values) if self.fits(values, row)? => long(values.value(row), out),
-            Writer::Float(values) if self.fits(values, row)? => out.extend_from_slice(&values.value(row).to_le_bytes()),
-            Writer::Double(values) if self.fits(values, row)? => {
+            Writer::Int(values) if self.fits(values.nulls(), row)? => long(values.value(row).into(), out),
+            Writer::Long(values) if self.fits(values.nulls(), row)? => long(values.value(row), out),
+            Writer::Float(values) if self.fits(values.nulls(), row)? => {
+                out.extend_from_slice(&values.value(row).to_le_bytes())
+            }
+            Writer::Double(values) if self.fits(values.nulls(), row)? => {
                 out.extend_from_slice(&values.value(row).to_le_bytes())
             }
             Writer::Int(_) | Writer::Long(_) | Writer::Float(_) | Writer::Double(_) => {}
@@ -61,22 +64,22 @@ impl Node {
         Ok(())
     }
 
+    #[inline]
     fn is_null(&self, row: usize) -> bool {
-        match (&self.writer, &self.original) {
+        match (&self.writer, &self.nulls) {
             (Writer::Constant(_), _) => false,
             (Writer::Record(fields), _) => self.union.is_some() && fields.iter().all(|field| field.is_null(row)),
-            (_, Some(array)) => array.is_null(row) || array.data_type() == &arrow::datatypes::DataType::Null,
-            (_, None) => false,
+            (_, nulls) => nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)),
         }
     }
 
     /// A value that became null when it was cast is beyond the range of its Avro type.
     #[inline]
-    fn fits(&self, values: &dyn Array, row: usize) -> Result<bool, Cause> {
-        match values.is_null(row) {
-            false => Ok(true),
-            true => Err(Cause::new(Reason::OutOfRange, format!("column {:?} does not fit its Avro type", self.name))),
+    fn fits(&self, nulls: Option<&NullBuffer>, row: usize) -> Result<bool, Cause> {
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            return Err(Cause::new(Reason::OutOfRange, format!("column {:?} does not fit its Avro type", self.name)));
         }
+        Ok(true)
     }
 }
 

@@ -4,6 +4,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, ListArray,
     StringArray, StructArray,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
@@ -62,6 +63,7 @@ fn plain_item(item: &std::sync::Arc<Field>) -> Option<std::sync::Arc<Field>> {
 /// The values of a column, typed once per batch.
 pub(super) struct Value<'a> {
     array: &'a ArrayRef,
+    nulls: Option<&'a NullBuffer>,
     typed: Typed<'a>,
 }
 
@@ -119,12 +121,12 @@ impl<'a> Value<'a> {
             }
             _ => Typed::Other,
         };
-        Value { array, typed }
+        Value { array, nulls: array.nulls(), typed }
     }
 
     #[inline]
     pub fn is_null(&self, row: usize) -> bool {
-        self.array.is_null(row) || matches!(self.typed, Typed::Null)
+        self.nulls.is_some_and(|nulls| nulls.is_null(row)) || matches!(self.typed, Typed::Null)
     }
 }
 
