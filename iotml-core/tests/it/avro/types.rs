@@ -141,7 +141,7 @@ pub fn value(t: &Type, dice: &mut Dice) -> Value {
         Type::Millis => Value::TimestampMillis(dice.long()),
         Type::Micros => Value::TimestampMicros(dice.long()),
         Type::Decimal(_) => Value::Decimal((dice.long() as i32 as i64).to_be_bytes().to_vec().into()),
-        Type::Nullable(inner, null_first) => match (dice.roll() % 3 == 0, null_first) {
+        Type::Nullable(inner, null_first) => match (dice.roll().is_multiple_of(3), null_first) {
             (true, true) => Value::Union(0, Box::new(Value::Null)),
             (true, false) => Value::Union(1, Box::new(Value::Null)),
             (false, true) => Value::Union(1, Box::new(value(inner, dice))),
