@@ -45,5 +45,6 @@ fn the_simulator_writes_files_that_others_read() {
     assert_eq!(std::fs::read_to_string(csv).unwrap().lines().count(), 51);
     run(env!("CARGO_BIN_EXE_car_simulator"), &["avro", "--cars", "5", "--ticks", "10", "--out", &avro], 0);
     let reader = apache_avro::Reader::new(std::fs::File::open(avro).unwrap()).unwrap();
-    assert_eq!(reader.map(|record| record.unwrap()).count(), 50);
+    let records = reader.collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(records.len(), 50);
 }
