@@ -7,6 +7,7 @@
 //! No type of an MQTT client library stands in a public signature.
 
 mod login;
+mod order;
 mod server;
 mod template;
 mod thread;
@@ -26,7 +27,7 @@ use iotml_core::error::ConfigError;
 use iotml_core::plugin::Registry;
 use iotml_core::source::Source;
 
-/// Adds the plug-ins of this crate: the source `mqtt` and the sink `mqtt`.
+/// Adds the plug-ins of this crate: the source `mqtt`, the sink `mqtt`, and the warning about order behind a group.
 pub fn register(registry: &mut Registry) {
     registry.source(
         "mqtt",
@@ -42,6 +43,7 @@ pub fn register(registry: &mut Registry) {
             Ok(std::sync::Arc::new(MqttSink::new(config)?))
         },
     );
+    registry.check(order::remarks);
 }
 
 #[cfg(test)]
