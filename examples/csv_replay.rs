@@ -153,7 +153,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let [bridge, scoring, watching] = start(&setting, &collected)?;
 
     let ledger = Ledger::new(recording.cars.len());
-    replay(&recording, &arguments.mqtt, &ledger)?;
+    replay(&recording, &setting, &ledger)?;
     println!("{} of {} rows acknowledged by the MQTT broker", ledger.acked(), recording.n_rows);
     let deadline = Instant::now() + Duration::from_secs(60);
     while collected.len() < expected.predictions + expected.dead_letters && Instant::now() < deadline {
@@ -241,14 +241,14 @@ fn start(setting: &Setting<'_>, collected: &Arc<Collector>) -> Result<[PipelineH
     ])
 }
 
-fn replay(recording: &Recording, mqtt: &str, ledger: &Arc<Ledger>) -> Result<(), Failure> {
+fn replay(recording: &Recording, setting: &Setting<'_>, ledger: &Arc<Ledger>) -> Result<(), Failure> {
     let streams = recording.cars.iter().map(|(car, rows)| Stream {
-        client_id: format!("replay-{car}"),
-        topic: format!("vehicles/sensor/data/{car}"),
+        client_id: format!("{car}{}", setting.run),
+        topic: setting.car_topic(car),
         payloads: Box::new(rows.clone().into_iter()),
     });
     let load = Load {
-        server: mqtt.to_owned(),
+        server: setting.mqtt.to_owned(),
         qos: 1,
         rate: None,
         ramp_up: Duration::ZERO,

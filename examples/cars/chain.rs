@@ -15,7 +15,7 @@ pub struct Setting<'a> {
     pub mqtt: &'a str,
     /// Kafka, `host:port`.
     pub kafka: &'a str,
-    /// Appended to topics, groups and client ids, so that runs on shared servers do not meet.
+    /// Appended to topics, groups, client ids and the first level of MQTT topics, so that runs on shared servers do not meet.
     pub run: &'a str,
     /// Whether Kafka is the in-memory cluster: it creates no topics, and answers a fetch only when its wait is over.
     pub is_embedded: bool,
@@ -47,10 +47,16 @@ impl Setting<'_> {
         format!("dead-letters{}", self.run)
     }
 
+    /// The MQTT topic that a car publishes to.
+    pub fn car_topic(&self, car: &str) -> String {
+        format!("vehicles{}/sensor/data/{car}", self.run)
+    }
+
     /// MQTT to Kafka: JSON in, Avro out, nothing acknowledged before Kafka has it.
     pub fn bridge(&self) -> String {
         let id = format!("bridge{}", self.run);
         let (mqtt, qos, schema, columns) = (self.mqtt, self.qos, self.schema(), self.json_columns());
+        let filter = self.car_topic("{car}");
         let sink = self.kafka_sink("route.sink", &self.sensor_data());
         let dead_letters = self.kafka_sink("dead_letter", &self.dead_letters());
         format!(
@@ -66,7 +72,7 @@ group = "{id}"
 connections = 2
 
 [[source.topics]]
-filter = "vehicles/sensor/data/{{car}}"
+filter = "{filter}"
 key = "{{car}}"
 qos = {qos}
 
@@ -90,7 +96,7 @@ schema = '''{schema}'''
     /// Kafka to Kafka: decode, score, predict; alerts back to the cars on a route that holds nothing back.
     pub fn scoring(&self) -> String {
         let id = format!("scoring{}", self.run);
-        let Setting { mqtt, kafka, preprocess, score_options, .. } = self;
+        let Setting { mqtt, kafka, preprocess, score_options, run, .. } = self;
         let (schema, model, input) = (self.schema(), self.model.display(), self.sensor_data());
         let failure = if self.has_failure { "\"failure_occurred\", " } else { "" };
         let sink = self.kafka_sink("route.sink", &self.predictions());
@@ -139,7 +145,7 @@ columns = ["score", "threshold", "model", "model_version"]
 [route.sink]
 type = "mqtt"
 server = "mqtt://{mqtt}"
-topic = "vehicles/{{key}}/alerts"
+topic = "vehicles{run}/{{key}}/alerts"
 
 {dead_letters}"#
         )

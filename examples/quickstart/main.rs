@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use cars::chain::Setting;
 use cars::mqtt::{Ledger, Load, Stream, publish};
 use cars::process::{raise_open_files, report, unix_seconds};
-use cars::{Fleet, FleetConfig, car_name, topic};
+use cars::{Fleet, FleetConfig, car_name};
 use clap::Parser;
 use iotml_core::http;
 use iotml_core::log;
@@ -130,7 +130,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     eprintln!("ready after {:.1} s: mqtt {}, kafka {}", began.elapsed().as_secs_f64(), servers.mqtt, servers.kafka);
 
     let ledger = Ledger::new(arguments.cars as usize);
-    drive(arguments, &servers.mqtt, &truth, &ledger, &watcher, &chain)?;
+    drive(arguments, &setting, &truth, &ledger, &watcher, &chain)?;
     wait_for_the_rest(&ledger, &truth);
     finish(arguments, chain, &ledger, &truth, &watcher)
 }
@@ -183,7 +183,7 @@ fn serve(address: SocketAddr, metrics: &Metrics, chain: &Chain) -> Result<http::
 /// Lets the cars drive for the time asked for, with the view in front.
 fn drive(
     arguments: &Arguments,
-    mqtt: &str,
+    setting: &Setting<'_>,
     truth: &Arc<Truth>,
     ledger: &Arc<Ledger>,
     watcher: &Arc<Watcher>,
@@ -191,13 +191,13 @@ fn drive(
 ) -> Result<(), Failure> {
     let fleet = Fleet::new(&FleetConfig { seed: arguments.seed, n_cars: arguments.cars, ..FleetConfig::default() });
     let streams = fleet.into_cars().into_iter().map(|car| Stream {
-        client_id: car_name(car.index()),
-        topic: topic(car.index()),
+        client_id: format!("{}{}", car_name(car.index()), setting.run),
+        topic: setting.car_topic(&car_name(car.index())),
         payloads: Box::new(truth.payloads(car, arguments.poison)),
     });
     let streams = streams.collect();
     let load = Load {
-        server: mqtt.to_owned(),
+        server: setting.mqtt.to_owned(),
         qos: arguments.qos,
         rate: Some(arguments.rate),
         ramp_up: Duration::from_millis(u64::from(arguments.cars) / 2),

@@ -1,6 +1,7 @@
 //! The examples as a user runs them: as processes, most of them against the real servers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod bad_input;
 mod quickstart;
 mod replay;
 mod streams;
