@@ -91,10 +91,10 @@ impl Open {
         };
         let failed = sent.pending.done().await;
         let mut written = Written { rejected: sent.rejected, retryable: sent.retryable };
-        let too_large: Vec<u32> = of_code(&failed, RDKafkaErrorCode::MessageSizeTooLarge);
+        let suspects: Vec<u32> = refused_as_batch(&failed).iter().map(|(row, _)| *row).collect();
         self.sort_out(messages, failed, &mut written)?;
-        if !too_large.is_empty() {
-            self.single_out(messages, too_large, &mut written).await?;
+        if !suspects.is_empty() {
+            self.single_out(messages, suspects, &mut written).await?;
         }
         written.rejected.sort_unstable_by_key(|rejected| rejected.row);
         written.retryable.sort_unstable_by_key(|rejected| rejected.row);
@@ -169,7 +169,7 @@ impl Open {
         })
     }
 
-    /// Enters what became of rows into `written`, except those that were refused for their size.
+    /// Enters what became of rows into `written`, except those that a broker refused with their whole batch.
     fn sort_out(
         &self,
         messages: &Messages,
@@ -177,7 +177,7 @@ impl Open {
         written: &mut Written,
     ) -> Result<(), SinkError> {
         for (row, code) in failed {
-            if code == RDKafkaErrorCode::MessageSizeTooLarge {
+            if BATCH_WIDE.contains(&code) {
                 continue;
             }
             match self.judge(code) {
@@ -196,8 +196,8 @@ impl Open {
         Ok(())
     }
 
-    /// A broker refuses a whole batch for its size. Sends the rows again in smaller and smaller groups, with nothing else on
-    /// its way, until those that are too large stand alone.
+    /// A broker refuses a whole batch for one of its rows. Sends the rows again in smaller and smaller groups, with nothing else
+    /// on its way, until those at fault stand alone.
     async fn single_out(&self, messages: &Messages, rows: Vec<u32>, written: &mut Written) -> Result<(), SinkError> {
         let _turn = self.turn.lock().await;
         self.wait_until_empty().await;
@@ -211,17 +211,20 @@ impl Open {
             let failed = sent.pending.done().await;
             written.rejected.extend(sent.rejected);
             written.retryable.extend(sent.retryable);
-            let too_large = of_code(&failed, RDKafkaErrorCode::MessageSizeTooLarge);
+            let suspects = refused_as_batch(&failed);
             self.sort_out(messages, failed, written)?;
-            match (too_large.as_slice(), group.len()) {
+            match (suspects.as_slice(), group.len()) {
                 ([], _) => {}
-                ([row], 1) => {
+                ([(row, code)], 1) => {
                     let topic = self.topic.topic(messages, *row as usize).unwrap_or(Cow::Borrowed(""));
-                    let code = RDKafkaErrorCode::MessageSizeTooLarge;
-                    let cause = refusal(Reason::Oversized, code, &topic, messages, *row);
+                    let reason = match verdict(*code) {
+                        Verdict::Record(reason) => reason,
+                        _ => Reason::Refused,
+                    };
+                    let cause = refusal(reason, *code, &topic, messages, *row);
                     written.rejected.push(Rejected { row: *row, cause });
                 }
-                _ => groups.push(too_large),
+                _ => groups.push(suspects.into_iter().map(|(row, _)| row).collect()),
             }
         }
         Ok(())
@@ -275,8 +278,11 @@ impl Open {
     }
 }
 
-fn of_code(failed: &[(u32, RDKafkaErrorCode)], code: RDKafkaErrorCode) -> Vec<u32> {
-    failed.iter().filter(|(_, failed)| *failed == code).map(|(row, _)| *row).collect()
+/// What a broker answers for every row of a batch when only one of them is at fault.
+const BATCH_WIDE: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::MessageSizeTooLarge, RDKafkaErrorCode::InvalidRecord];
+
+fn refused_as_batch(failed: &[(u32, RDKafkaErrorCode)]) -> Vec<(u32, RDKafkaErrorCode)> {
+    failed.iter().filter(|(_, code)| BATCH_WIDE.contains(code)).copied().collect()
 }
 
 fn headers(messages: &Messages, row: usize) -> Option<OwnedHeaders> {
