@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use iotml_core::batch::{Messages, Rejected};
 use iotml_core::error::{Cause, Reason};
@@ -128,7 +129,8 @@ impl Open {
                     if self.offer(&enqueuing, messages, row, &topic).is_ok() {
                         break;
                     }
-                    self.deliveries.next().await;
+                    // librdkafka frees places only after it has reported their deliveries, so the last report may be too early.
+                    let _ = tokio::time::timeout(FULL_QUEUE_PAUSE, self.deliveries.next()).await;
                     continue;
                 }
                 match self.judge(code) {
@@ -277,6 +279,9 @@ impl Open {
         }
     }
 }
+
+/// How long a write waits at most before it looks again for room in the producer's queue.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a broker answers for every row of a batch when only one of them is at fault.
 const BATCH_WIDE: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::MessageSizeTooLarge, RDKafkaErrorCode::InvalidRecord];
