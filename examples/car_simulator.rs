@@ -16,10 +16,11 @@ use std::time::Duration;
 use apache_avro::types::Value;
 use apache_avro::{Schema, Writer};
 use cars::mqtt::{Ledger, Load, Stream, publish};
-use cars::process::{raise_open_files, report};
+use cars::process::raise_open_files;
 use cars::{FaultPlan, Fleet, FleetConfig, avro, car_name, csv, json, topic};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use iotml_core::error::report;
 use tokio::sync::watch;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

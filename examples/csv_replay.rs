@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use cars::chain::Setting;
 use cars::mqtt::{Ledger, Load, SEQ, Stream, publish};
-use cars::process::report;
 use clap::{Parser, ValueEnum};
 use iotml_core::async_trait;
+use iotml_core::error::report;
 use iotml_core::metrics::Metrics;
 use iotml_core::pipeline::{Pipeline, PipelineHandle};
 use iotml_core::plugin::Registry;

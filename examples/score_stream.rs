@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cars::process::{report, run_for};
+use cars::process::run_for;
 use clap::Parser;
 use iotml_core::decode::{JsonDecoder, JsonDecoderConfig};
 use iotml_core::encode::{JsonEncoder, JsonEncoderConfig};
-use iotml_core::error::ConfigError;
+use iotml_core::error::{ConfigError, report};
 use iotml_core::metrics::Metrics;
 use iotml_core::pipeline::{Pipeline, PipelineSpec, Route, TaskStages, Tolerance};
 use iotml_core::plugin::BuildContext;

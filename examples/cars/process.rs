@@ -1,6 +1,5 @@
 //! What every example program does at its start and at its end.
 
-use std::error::Error;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,21 +19,6 @@ pub fn raise_open_files(n_connections: u64) -> io::Result<()> {
         return Err(io::Error::other(message));
     }
     Ok(())
-}
-
-/// An error and its causes in one line.
-pub fn report(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
 }
 
 /// Seconds since 1970, for names that differ from run to run.

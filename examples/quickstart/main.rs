@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use cars::chain::Setting;
 use cars::mqtt::{Ledger, Load, Stream, publish};
-use cars::process::{raise_open_files, report, unix_seconds};
+use cars::process::{raise_open_files, unix_seconds};
 use cars::{Fleet, FleetConfig, car_name};
 use clap::Parser;
+use iotml_core::error::report;
 use iotml_core::http;
 use iotml_core::log;
 use iotml_core::metrics::Metrics;

@@ -5,6 +5,21 @@ use std::fmt;
 /// The cause behind an error, kept as it was.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
+/// An error with its causes, in one line, without saying anything twice.
+pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
 /// What a caller can do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {

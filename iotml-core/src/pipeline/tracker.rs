@@ -167,7 +167,7 @@ impl Tracker {
         self.done(id, 0..rows, Outcome::Filtered);
     }
 
-    /// The prefixes that grew since the last call, but for what `hold` names.
+    /// The prefixes that grew since the last call.
     pub fn take_acks(&mut self) -> Vec<Ack> {
         let grown = self.lanes.iter_mut().filter(|(_, lane)| lane.next > lane.acked);
         let acks = grown.map(|(lane, progress)| {

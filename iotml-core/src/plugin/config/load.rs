@@ -17,7 +17,8 @@ use super::routes;
 use super::schema::{frame_schema, plugin_schema};
 use super::secrets::{Secrets, collect, redacted, secret_places};
 use super::substitute::{Substituted, substitute};
-use super::tables::{check_table, report, tables, try_build};
+use super::tables::{check_table, tables, try_build};
+use crate::error::report;
 use crate::plugin::{BuildContext, Inspection, Registry, Remark};
 
 /// A configuration without mistakes.

@@ -1,7 +1,6 @@
 //! The plug-ins' tables of a document: each checked against its plug-in's schema, then built.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 
 use serde_json::{Map, Value};
 
@@ -138,18 +137,4 @@ pub(super) fn try_build(
         Stage::Encode => build(&registry.encoders, stage, table, context).map(|_| false),
         Stage::Sink => build(&registry.sinks, stage, table, context).map(|_| false),
     }
-}
-
-/// An error with its causes, in one clause, without saying anything twice.
-pub(super) fn report(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
