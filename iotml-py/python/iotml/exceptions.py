@@ -1,0 +1,55 @@
+"""One tree of exceptions: catch `IotmlError` for everything, or the class of a stage.
+
+The built-in base is there where it fits, so that `except ValueError` catches a wrong configuration too. The causes of an
+error in Rust are chained as `__cause__`.
+"""
+
+from __future__ import annotations
+
+
+class IotmlError(Exception):
+    """Anything that iotml raises."""
+
+
+class ConfigError(IotmlError, ValueError):
+    """An argument or a configuration that cannot be used; nothing was started."""
+
+
+class SourceError(IotmlError, OSError):
+    """Kafka or a file cannot be read: a broker away, a topic unknown, a password wrong, offsets gone."""
+
+
+class DecodeError(IotmlError, ValueError):
+    """Bytes that are not what the schema says, or a schema that cannot be had."""
+
+
+class PreprocessError(IotmlError, ValueError):
+    """A preprocessor that failed, or rows that it refused."""
+
+
+class ScoreError(IotmlError, RuntimeError):
+    """A model that failed while it ran."""
+
+
+class EncodeError(IotmlError, ValueError):
+    """Columns that cannot be encoded."""
+
+
+class SinkError(IotmlError, OSError):
+    """Results that could not be made durable."""
+
+
+class ModelError(IotmlError, ValueError):
+    """A model or manifest that is refused: unreadable, unacceptable, of the wrong shape, golden rows that do not come out."""
+
+
+class ExportError(IotmlError, ValueError):
+    """A framework's model that cannot be exported; the message says what to do."""
+
+
+class PipelineError(IotmlError, RuntimeError):
+    """A pipeline that could not start or that failed."""
+
+
+class ForkedError(IotmlError, RuntimeError):
+    """A native handle used in another process than the one that opened it."""

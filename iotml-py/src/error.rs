@@ -1,0 +1,43 @@
+//! A Rust error as a Python exception: the class of its stage, its message, and its causes as `__cause__`.
+
+use std::error::Error;
+
+use iotml_core::error::Stage;
+use pyo3::{PyErr, Python, import_exception};
+
+// Defined in Python, because a class with two bases can only be made there.
+import_exception!(iotml.exceptions, IotmlError);
+import_exception!(iotml.exceptions, ConfigError);
+import_exception!(iotml.exceptions, SourceError);
+import_exception!(iotml.exceptions, DecodeError);
+import_exception!(iotml.exceptions, PreprocessError);
+import_exception!(iotml.exceptions, ScoreError);
+import_exception!(iotml.exceptions, EncodeError);
+import_exception!(iotml.exceptions, SinkError);
+import_exception!(iotml.exceptions, ModelError);
+import_exception!(iotml.exceptions, PipelineError);
+import_exception!(iotml.exceptions, ForkedError);
+
+/// Makes an exception of a message.
+pub type Make = fn(String) -> PyErr;
+
+/// The exception of a stage.
+pub fn of_stage(stage: Stage) -> Make {
+    match stage {
+        Stage::Source => SourceError::new_err,
+        Stage::Decode => DecodeError::new_err,
+        Stage::Preprocess => PreprocessError::new_err,
+        Stage::Score => ScoreError::new_err,
+        Stage::Encode => EncodeError::new_err,
+        Stage::Sink => SinkError::new_err,
+    }
+}
+
+/// `error` as the exception that `make` makes; what caused it is chained as `__cause__`, one exception a cause.
+pub fn raise(py: Python<'_>, make: Make, error: &(dyn Error + 'static)) -> PyErr {
+    let raised = make(error.to_string());
+    if let Some(cause) = error.source() {
+        raised.set_cause(py, Some(raise(py, IotmlError::new_err, cause)));
+    }
+    raised
+}

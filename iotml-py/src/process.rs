@@ -1,0 +1,52 @@
+//! Waiting without the GIL, Ctrl-C while waiting, and processes that forked.
+
+use std::process;
+use std::time::Duration;
+
+use pyo3::{PyResult, Python};
+
+use crate::error::ForkedError;
+
+/// The longest wait between two looks for a signal: Ctrl-C is to be felt within 200 ms.
+pub const SLICE: Duration = Duration::from_millis(100);
+
+/// The process in which a native handle was opened. Threads and sockets do not survive a fork, so a handle is of no use in a
+/// child, and using it there would hang.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkGuard(u32);
+
+impl ForkGuard {
+    /// Of this process.
+    pub fn new() -> Self {
+        Self(process::id())
+    }
+
+    /// Refuses the use of `what` in another process than the one that opened it.
+    pub fn check(self, what: &str) -> PyResult<()> {
+        if self.0 == process::id() {
+            return Ok(());
+        }
+        Err(ForkedError::new_err(format!(
+            "this {what} was opened by process {}, and its threads did not survive the fork into process {}: open another \
+             one in the child, or start it with multiprocessing's \"spawn\"",
+            self.0,
+            process::id()
+        )))
+    }
+
+    /// Whether this is still the process that opened the handle.
+    pub fn is_here(self) -> bool {
+        self.0 == process::id()
+    }
+}
+
+/// Calls `step` without the GIL until it gives something. Each call may take [`SLICE`]; between two of them Python handles
+/// its signals, so Ctrl-C raises `KeyboardInterrupt` here.
+pub fn wait<T: Send>(py: Python<'_>, mut step: impl FnMut(Duration) -> Option<T> + Send) -> PyResult<T> {
+    loop {
+        if let Some(done) = py.detach(|| step(SLICE)) {
+            return Ok(done);
+        }
+        py.check_signals()?;
+    }
+}
