@@ -35,9 +35,8 @@ impl Pending {
         failed
     }
 
-    /// The ticket of `row`, which counts from now on.
+    /// What stands for `row` on its way through librdkafka.
     pub fn ticket(&self, row: u32) -> usize {
-        self.n_left.fetch_add(1, Ordering::AcqRel);
         (self.slot << ROW_BITS) | row as usize
     }
 }
@@ -64,30 +63,24 @@ struct Slots {
 pub(super) struct Enqueuing<'a> {
     deliveries: &'a Deliveries,
     pub pending: Arc<Pending>,
+    /// Rows that librdkafka does not have yet.
+    n_open: usize,
 }
 
 impl Deliveries {
-    /// Opens the count for one write.
-    pub fn enqueue(&self) -> Enqueuing<'_> {
+    /// Opens the count for one write of `n_rows`. They all count from now on: one by one the two threads would fight for the
+    /// counters at every row.
+    pub fn enqueue(&self, n_rows: usize) -> Enqueuing<'_> {
+        self.n_rows.fetch_add(n_rows, Ordering::AcqRel);
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.free.pop().unwrap_or(slots.pending.len());
         // The one more is for the enqueuing itself, so that the count cannot reach zero before its end.
-        let pending = Arc::new(Pending { slot, n_left: AtomicUsize::new(1), ..Pending::default() });
+        let pending = Arc::new(Pending { slot, n_left: AtomicUsize::new(n_rows + 1), ..Pending::default() });
         if slot == slots.pending.len() {
             slots.pending.push(None);
         }
         slots.pending[slot] = Some(pending.clone());
-        Enqueuing { deliveries: self, pending }
-    }
-
-    /// Takes note of a row that is given to librdkafka.
-    pub fn enqueued(&self) {
-        self.n_rows.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Takes back a row that librdkafka did not take.
-    pub fn refused(&self) {
-        self.n_rows.fetch_sub(1, Ordering::AcqRel);
+        Enqueuing { deliveries: self, pending, n_open: n_rows }
     }
 
     /// Rows on their way.
@@ -139,14 +132,16 @@ impl Deliveries {
 }
 
 impl Enqueuing<'_> {
-    /// Takes back the ticket of a row that librdkafka did not take.
-    pub fn refused(&self) {
-        self.pending.n_left.fetch_sub(1, Ordering::AcqRel);
+    /// Librdkafka has one row more, and will report what became of it.
+    pub fn handed_over(&mut self) {
+        self.n_open -= 1;
     }
 }
 
 impl Drop for Enqueuing<'_> {
     fn drop(&mut self) {
+        self.pending.n_left.fetch_sub(self.n_open, Ordering::AcqRel);
+        self.deliveries.n_rows.fetch_sub(self.n_open, Ordering::AcqRel);
         self.deliveries.count_down(self.pending.slot, None);
     }
 }
@@ -184,10 +179,10 @@ mod tests {
     #[test]
     fn a_write_is_done_with_its_last_row_and_names_those_that_failed() {
         let deliveries = Deliveries::default();
-        let enqueuing = deliveries.enqueue();
+        let mut enqueuing = deliveries.enqueue(3);
         let pending = enqueuing.pending.clone();
         let tickets = [2, 0, 1].map(|row| {
-            deliveries.enqueued();
+            enqueuing.handed_over();
             pending.ticket(row)
         });
         deliveries.reported(tickets[0], Some(RDKafkaErrorCode::InvalidRecord));
@@ -203,13 +198,14 @@ mod tests {
     #[test]
     fn a_write_cancelled_half_way_frees_its_slot_with_its_last_delivery() {
         let deliveries = Deliveries::default();
-        let enqueuing = deliveries.enqueue();
-        deliveries.enqueued();
+        let mut enqueuing = deliveries.enqueue(5);
         let ticket = enqueuing.pending.ticket(0);
+        enqueuing.handed_over();
         drop(enqueuing);
+        assert_eq!(deliveries.n_rows(), 1, "the four that were not handed over do not count");
         assert!(deliveries.slots.read().unwrap().free.is_empty());
         deliveries.reported(ticket, None);
         assert_eq!(deliveries.slots.read().unwrap().free, [0]);
-        assert_eq!(deliveries.enqueue().pending.slot, 0, "slots are used again");
+        assert_eq!(deliveries.enqueue(0).pending.slot, 0, "slots are used again");
     }
 }

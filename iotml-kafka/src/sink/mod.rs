@@ -3,6 +3,7 @@
 mod config;
 mod create;
 mod delivery;
+mod handles;
 mod produce;
 mod topic;
 

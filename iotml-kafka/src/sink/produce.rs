@@ -9,31 +9,38 @@ use iotml_core::batch::{Messages, Rejected};
 use iotml_core::error::{Cause, Reason};
 use iotml_core::metrics::{Counter, Metrics};
 use iotml_core::sink::{SinkError, Written};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::Mutex;
 
 use super::config::TopicCreation;
 use super::create::Topics;
-use super::delivery::{Deliveries, Enqueuing, Pending, SinkContext};
+use super::delivery::{Deliveries, Pending, SinkContext};
+use super::handles::Handles;
 use super::topic::TopicRule;
 use crate::client::{Verdict, verdict};
 
 /// An open producer.
 pub(super) struct Open {
+    /// Whoever holds it hands rows to librdkafka; it is fair, so writes keep the order in which they were begun. Stands before
+    /// the producer, because its handles must go first.
+    turn: Mutex<Turn>,
     pub producer: ThreadedProducer<SinkContext>,
     deliveries: Arc<Deliveries>,
     topic: TopicRule,
     creator: Option<(TopicCreation, Topics)>,
-    /// Whoever holds it hands rows to librdkafka; it is fair, so writes keep the order in which they were begun. Holds the
-    /// topics that are known to exist.
-    turn: Mutex<HashSet<String>>,
     rows: Counter,
     bytes: Counter,
     refused: Counter,
     waits: Counter,
+}
+
+/// What only the one whose turn it is needs.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Topics that are known to exist.
+    known: HashSet<String>,
+    handles: Handles,
 }
 
 /// Rows handed to librdkafka.
@@ -60,11 +67,11 @@ impl Open {
     ) -> Self {
         let counter = |name: &str, help: &str| metrics.counter(&format!("iotml_sink_kafka_{name}"), help, &[]);
         Self {
+            turn: Mutex::default(),
             producer,
             deliveries: context.0,
             topic,
             creator,
-            turn: Mutex::default(),
             rows: counter("delivered_messages", "Messages that all in-sync replicas have."),
             bytes: counter("delivered_bytes", "Bytes of keys and payloads handed to Kafka."),
             refused: counter("refused_messages", "Messages that Kafka will never take."),
@@ -86,9 +93,9 @@ impl Open {
     pub async fn write(&self, messages: &Messages) -> Result<Written, SinkError> {
         let all: Vec<u32> = (0..messages.len() as u32).collect();
         let sent = {
-            let mut known = self.turn.lock().await;
-            self.create_missing(messages, &mut known).await?;
-            self.send(messages, &all).await?
+            let mut turn = self.turn.lock().await;
+            self.create_missing(messages, &mut turn.known).await?;
+            self.send(&mut turn.handles, messages, &all).await?
         };
         let failed = sent.pending.done().await;
         let mut written = Written { rejected: sent.rejected, retryable: sent.retryable };
@@ -105,8 +112,8 @@ impl Open {
     }
 
     /// Hands `rows` to librdkafka, in order. To be called by whoever's turn it is.
-    async fn send(&self, messages: &Messages, rows: &[u32]) -> Result<Sent, SinkError> {
-        let enqueuing = self.deliveries.enqueue();
+    async fn send(&self, handles: &mut Handles, messages: &Messages, rows: &[u32]) -> Result<Sent, SinkError> {
+        let mut enqueuing = self.deliveries.enqueue(rows.len());
         let mut sent = Sent { pending: enqueuing.pending.clone(), rejected: Vec::new(), retryable: Vec::new() };
         let mut n_bytes = 0;
         for (at, &row) in rows.iter().enumerate() {
@@ -119,14 +126,18 @@ impl Open {
             };
             n_bytes += messages.payload(row as usize).map_or(0, <[u8]>::len);
             n_bytes += messages.key(row as usize).map_or(0, <[u8]>::len);
+            let (of, ticket) = ((messages, row as usize), enqueuing.pending.ticket(row));
             loop {
-                let Err(error) = self.offer(&enqueuing, messages, row, &topic) else { break };
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                let Err(code) = handles.send(&self.producer, &topic, of, ticket) else {
+                    enqueuing.handed_over();
+                    break;
+                };
                 if code == RDKafkaErrorCode::QueueFull {
                     self.waits.inc();
                     self.deliveries.watch();
                     // Once more, in case the last delivery came just before the watch.
-                    if self.offer(&enqueuing, messages, row, &topic).is_ok() {
+                    if handles.send(&self.producer, &topic, of, ticket).is_ok() {
+                        enqueuing.handed_over();
                         break;
                     }
                     // librdkafka frees places only after it has reported their deliveries, so the last report may be too early.
@@ -152,23 +163,6 @@ impl Open {
         }
         self.bytes.inc_by(n_bytes as u64);
         Ok(sent)
-    }
-
-    fn offer(&self, enqueuing: &Enqueuing<'_>, messages: &Messages, row: u32, topic: &str) -> Result<(), KafkaError> {
-        let at = row as usize;
-        // Counted before it is handed over: the report may come before `send` returns.
-        self.deliveries.enqueued();
-        let mut record: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(topic, enqueuing.pending.ticket(row));
-        record.payload = messages.payload(at);
-        record.key = messages.key(at);
-        record.timestamp = messages.time(at);
-        record.headers = headers(messages, at);
-        self.producer.send(record).map_err(|(error, _)| {
-            enqueuing.refused();
-            self.deliveries.refused();
-            error
-        })
     }
 
     /// Enters what became of rows into `written`, except those that a broker refused with their whole batch.
@@ -201,7 +195,7 @@ impl Open {
     /// A broker refuses a whole batch for one of its rows. Sends the rows again in smaller and smaller groups, with nothing else
     /// on its way, until those at fault stand alone.
     async fn single_out(&self, messages: &Messages, rows: Vec<u32>, written: &mut Written) -> Result<(), SinkError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         self.wait_until_empty().await;
         let mut groups = vec![rows];
         while let Some(mut group) = groups.pop() {
@@ -209,7 +203,7 @@ impl Open {
             if !rest.is_empty() {
                 groups.push(rest);
             }
-            let sent = self.send(messages, &group).await?;
+            let sent = self.send(&mut turn.handles, messages, &group).await?;
             let failed = sent.pending.done().await;
             written.rejected.extend(sent.rejected);
             written.retryable.extend(sent.retryable);
@@ -288,13 +282,6 @@ const BATCH_WIDE: [RDKafkaErrorCode; 2] = [RDKafkaErrorCode::MessageSizeTooLarge
 
 fn refused_as_batch(failed: &[(u32, RDKafkaErrorCode)]) -> Vec<(u32, RDKafkaErrorCode)> {
     failed.iter().filter(|(_, code)| BATCH_WIDE.contains(code)).copied().collect()
-}
-
-fn headers(messages: &Messages, row: usize) -> Option<OwnedHeaders> {
-    let mut of = messages.headers().of(row).peekable();
-    of.peek()?;
-    let all = of.fold(OwnedHeaders::new(), |all, header| all.insert(Header { key: header.name, value: header.value }));
-    Some(all)
 }
 
 fn refusal(reason: Reason, code: RDKafkaErrorCode, topic: &str, messages: &Messages, row: u32) -> Cause {
