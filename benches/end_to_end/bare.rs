@@ -81,7 +81,7 @@ pub fn run(plan: &Plan) -> Result<Done, Failure> {
     let mut config = plan.client();
     config
         .set("enable.idempotence", "true")
-        .set("linger.ms", "20")
+        .set("linger.ms", "5")
         .set("compression.type", "lz4")
         .set("queue.buffering.max.messages", "500000");
     let producer: ThreadedProducer<DefaultProducerContext> = config.create()?;

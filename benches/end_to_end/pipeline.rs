@@ -71,7 +71,7 @@ topic = "{output}"
 
 [route.sink.kafka]
 "bootstrap.servers" = "{kafka}"
-"linger.ms" = "20"
+"linger.ms" = "5"
 "compression.type" = "lz4"
 "#
     )

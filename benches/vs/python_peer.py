@@ -84,7 +84,7 @@ def main() -> None:
         {
             "bootstrap.servers": args.kafka,
             "enable.idempotence": True,
-            "linger.ms": 20,
+            "linger.ms": 5,
             "compression.type": "lz4",
             "queue.buffering.max.messages": 500000,
         }

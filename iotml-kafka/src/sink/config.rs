@@ -60,7 +60,7 @@ pub struct TopicCreation {
 }
 
 fn default_max_in_flight() -> usize {
-    16
+    64
 }
 
 fn default_timeout() -> HumanDuration {
