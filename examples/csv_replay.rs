@@ -14,21 +14,16 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cars::chain::Setting;
+use cars::chain::{Chain, Setting};
 use cars::mqtt::{Ledger, Load, SEQ, Stream, publish};
+use cars::process::{Failure, unix_seconds};
 use clap::{Parser, ValueEnum};
 use iotml_core::async_trait;
 use iotml_core::error::report;
 use iotml_core::metrics::Metrics;
-use iotml_core::pipeline::{Pipeline, PipelineHandle};
-use iotml_core::plugin::Registry;
-use iotml_core::plugin::config::Config;
-use iotml_core::schemars::{self, JsonSchema};
 use iotml_core::sink::{Outgoing, Sink, SinkError, Written};
 use serde::Deserialize;
 use tokio::sync::watch::channel;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What no car can measure: outside these bounds a row is dirty.
 const PLAUSIBLE: [(&str, f64, f64); 2] = [("coolant_temp", -40.0, 150.0), ("battery_percentage", 0.0, 100.0)];
@@ -136,7 +131,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         // The recording's model has golden outputs of its own, which the checking script compares.
         score_options = format!("manifest = {:?}\ngolden = \"none\"\n", manifest.display().to_string());
     }
-    let run = format!("-replay-{}-{}", std::process::id(), cars::process::unix_seconds());
+    let run = format!("-replay-{}-{}", std::process::id(), unix_seconds());
     let preprocess = arguments.dirty.preprocess();
     let setting = Setting {
         mqtt: &arguments.mqtt,
@@ -150,7 +145,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         preprocess: &preprocess,
     };
     let collected = Arc::new(Collector { dead_letters: setting.dead_letters(), ..Collector::default() });
-    let [bridge, scoring, watching] = start(&setting, &collected)?;
+    let chain = Chain::start(&setting, collected.clone(), &Metrics::default())?;
 
     let ledger = Ledger::new(recording.cars.len());
     replay(&recording, &setting, &ledger)?;
@@ -160,11 +155,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut filtered = 0;
-    for (name, handle) in [("bridge", bridge), ("scoring", scoring), ("watching", watching)] {
-        handle.stop();
-        let audit = handle.wait().map_err(|error| error.report())?.audit;
-        println!("{name:<9} {audit}");
-        filtered += audit.filtered;
+    for (name, summary) in chain.finish()? {
+        println!("{name:<9} {}", summary.audit);
+        filtered += summary.audit.filtered;
     }
     let got = collected.counts(filtered);
     if let Some(out) = &arguments.out {
@@ -216,29 +209,6 @@ impl Recording {
         let (dead_letters, filtered) = (of(Dirty::DeadLetter), of(Dirty::Filter));
         Counts { predictions: self.n_rows - dead_letters - filtered, dead_letters, filtered }
     }
-}
-
-fn start(setting: &Setting<'_>, collected: &Arc<Collector>) -> Result<[PipelineHandle; 3], Failure> {
-    #[derive(Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
-    struct NoOptions {}
-
-    let mut registry = Registry::with_core();
-    iotml_mqtt::register(&mut registry);
-    iotml_kafka::register(&mut registry);
-    iotml_model::register(&mut registry);
-    let sink: Arc<dyn Sink> = collected.clone();
-    registry.sink("watch", "collects scores", move |_: NoOptions, _| Ok(sink.clone()));
-    let registry = Arc::new(registry);
-    let pipeline = |text: &str, name: &str| -> Result<PipelineHandle, Failure> {
-        let config = Config::parse(text, Path::new(name), &registry)?;
-        Ok(Pipeline::start(config.pipeline(), Metrics::default()).map_err(|error| error.report())?)
-    };
-    Ok([
-        pipeline(&setting.bridge(), "bridge.toml")?,
-        pipeline(&setting.scoring(), "scoring.toml")?,
-        pipeline(&setting.watching(), "watching.toml")?,
-    ])
 }
 
 fn replay(recording: &Recording, setting: &Setting<'_>, ledger: &Arc<Ledger>) -> Result<(), Failure> {

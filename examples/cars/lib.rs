@@ -38,6 +38,7 @@ pub mod chain;
 pub mod csv;
 #[cfg(test)]
 mod default_network;
+pub mod demo;
 mod drive;
 mod fault;
 mod fleet;
@@ -46,6 +47,7 @@ pub mod mqtt;
 mod noise;
 pub mod process;
 mod reading;
+pub mod simulate;
 mod vehicle;
 
 pub use car::Car;

@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cars::mqtt::Ledger;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use iotml_core::pipeline::PipelineHandle;
 
-use crate::truth::Truth;
-use crate::watch::Watcher;
+use super::truth::Truth;
+use super::watch::Watcher;
+use crate::chain::Chain;
+use crate::mqtt::Ledger;
 
 /// What is shown.
 pub struct View {
@@ -40,7 +40,7 @@ impl View {
     }
 
     /// Redraws.
-    pub fn show(&mut self, elapsed: Duration, bridge: &PipelineHandle, scoring: &PipelineHandle) {
+    pub fn show(&mut self, elapsed: Duration, chain: &Chain) {
         let score = self.truth.score();
         let (published, out) = (self.ledger.acked(), score.predicted + score.dead_lettered);
         let now = Instant::now();
@@ -65,8 +65,8 @@ impl View {
             "latency p50 {:>6.1} ms  p99 {:>6.1} ms   in flight: bridge {}, scoring {}   dead letters {}",
             latency[0].as_secs_f64() * 1e3,
             latency[1].as_secs_f64() * 1e3,
-            bridge.audit().in_flight,
-            scoring.audit().in_flight,
+            chain.bridge.audit().in_flight,
+            chain.scoring.audit().in_flight,
             score.dead_lettered,
         );
         let _ = write!(

@@ -1,10 +1,10 @@
 //! The servers of the demo: embedded ones in this process, or real ones by address.
 
-use cars::chain::N_PARTITIONS;
 use iotml_kafka::EmbeddedKafka;
 use iotml_mqtt::embedded::EmbeddedBroker;
 
-use crate::Failure;
+use crate::chain::N_PARTITIONS;
+use crate::process::Failure;
 
 /// Where MQTT and Kafka are; embedded servers live as long as this does.
 pub struct Servers {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cars::{Car, FaultKind, json};
+use crate::{Car, FaultKind, json};
 
 /// What a car sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,9 +225,8 @@ impl Truth {
 
 #[cfg(test)]
 mod tests {
-    use cars::{Fleet, FleetConfig};
-
     use super::*;
+    use crate::{Fleet, FleetConfig};
 
     #[test]
     fn inv_4_the_audit_finds_a_loss_and_a_mix_up() {

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cars::mqtt::{SENT, SEQ};
 use hdrhistogram::Histogram;
 use iotml_core::async_trait;
 use iotml_core::batch::Messages;
 use iotml_core::sink::{Outgoing, Sink, SinkError, Written};
 use serde::Deserialize;
 
-use crate::truth::{Output, Truth};
+use super::truth::{Output, Truth};
+use crate::mqtt::{SENT, SEQ};
 
 /// What the demo reads of a prediction.
 #[derive(Deserialize)]

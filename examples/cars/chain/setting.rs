@@ -1,12 +1,10 @@
-//! The reference chain as an operator would configure it: a bridge from MQTT to Kafka, and a scoring pipeline behind it.
+//! The chain as an operator would configure it: one TOML document a pipeline.
 
 use std::fmt::Write;
 use std::path::Path;
 
+use super::N_PARTITIONS;
 use crate::avro::{CARDATA_V1, CARDATA_V2};
-
-/// Partitions of every topic, as in the reference scenario.
-pub const N_PARTITIONS: u16 = 10;
 
 /// Names, addresses and choices that the configurations share.
 #[derive(Clone, Debug)]
@@ -151,7 +149,8 @@ topic = "vehicles{run}/{{key}}/alerts"
         )
     }
 
-    /// Everything that comes out, back into the process, to a sink of `type = "watch"` that the program registers.
+    /// Everything that comes out, back into the process, to the sink `watch` that [`Chain::start`](super::Chain::start)
+    /// registers.
     pub fn watching(&self) -> String {
         let (id, kafka) = (format!("watching{}", self.run), self.kafka);
         let (predictions, dead_letters, fetch) = (self.predictions(), self.dead_letters(), self.fetch());
