@@ -6,7 +6,10 @@
 //! | `process.rs` | waiting without the GIL, Ctrl-C, and forks |
 //! | `array.rs` | NumPy arrays in and out |
 
+// Until the areas that use all of them are here.
+#[allow(dead_code)]
 mod error;
+#[allow(dead_code)]
 mod process;
 
 use pyo3::pymodule;
