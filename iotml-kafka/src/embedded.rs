@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use rdkafka::error::KafkaError;
+use rdkafka::ClientConfig;
+use rdkafka::client::{Client, DefaultClientContext};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaErrorCode, RDKafkaRespErr, RDKafkaType};
 
 /// librdkafka's in-memory cluster, on loopback and free ports; it ends when dropped.
 ///
@@ -17,14 +18,10 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 ///   transaction markers, no retention by time;
 /// - nothing survives the process.
 pub struct EmbeddedKafka {
-    cluster: MockCluster<'static, DefaultProducerContext>,
+    /// The client whose property made the cluster, which ends with it.
+    owner: Client<DefaultClientContext>,
+    bootstrap_servers: String,
 }
-
-// SAFETY: the cluster runs in a thread of librdkafka's own, to which every call sends a message through a locked queue; the
-// handle holds no state of the thread that made it.
-unsafe impl Send for EmbeddedKafka {}
-// SAFETY: as above.
-unsafe impl Sync for EmbeddedKafka {}
 
 /// The in-memory cluster could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -80,46 +77,70 @@ pub enum Failure {
 impl EmbeddedKafka {
     /// Starts a cluster of `n_brokers`.
     pub fn start(n_brokers: u16) -> Result<Self, EmbeddedError> {
-        let cluster = MockCluster::new(i32::from(n_brokers.max(1)));
-        cluster.map(|cluster| Self { cluster }).map_err(|source| EmbeddedError { what: "start", source })
+        let failed = |source| EmbeddedError { what: "start", source };
+        let mut config = ClientConfig::new();
+        config.set("test.mock.num.brokers", n_brokers.max(1).to_string());
+        let native = config.create_native_config().map_err(failed)?;
+        let owner = Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, DefaultClientContext);
+        let mut kafka = Self { owner: owner.map_err(failed)?, bootstrap_servers: String::new() };
+        kafka.bootstrap_servers = kafka.ask("start", |cluster| Ok(cluster.bootstrap_servers()))?;
+        Ok(kafka)
     }
 
     /// What to set `bootstrap.servers` to.
     pub fn bootstrap_servers(&self) -> String {
-        self.cluster.bootstrap_servers()
+        self.bootstrap_servers.clone()
     }
 
     /// Creates a topic. One that is only written to is created by itself, with 4 partitions.
     pub fn create_topic(&self, name: &str, n_partitions: u16) -> Result<(), EmbeddedError> {
-        let created = self.cluster.create_topic(name, i32::from(n_partitions), 1);
-        created.map_err(|source| EmbeddedError { what: "create a topic", source })
+        self.ask("create a topic", |cluster| cluster.create_topic(name, i32::from(n_partitions), 1))
     }
 
     /// Makes the next requests of one kind fail, one after the other.
-    pub fn fail_next(&self, request: Request, failures: &[Failure]) {
+    pub fn fail_next(&self, request: Request, failures: &[Failure]) -> Result<(), EmbeddedError> {
         let codes: Vec<RDKafkaRespErr> = failures.iter().map(|failure| failure.code()).collect();
-        self.cluster.request_errors(request.key(), &codes);
+        self.ask("make requests fail", |cluster| Ok(cluster.request_errors(request.key(), &codes)))
     }
 
     /// Takes back failures that are still to come.
-    pub fn fail_no_more(&self, request: Request) {
-        self.cluster.clear_request_errors(request.key());
+    pub fn fail_no_more(&self, request: Request) -> Result<(), EmbeddedError> {
+        self.ask("take back failures", |cluster| Ok(cluster.clear_request_errors(request.key())))
     }
 
     /// Cuts all connections and accepts none until [`up`](EmbeddedKafka::up).
     pub fn down(&self) -> Result<(), EmbeddedError> {
-        self.cluster.broker_down(-1).map_err(|source| EmbeddedError { what: "go down", source })
+        self.ask("go down", |cluster| cluster.broker_down(-1))
     }
 
     /// Accepts connections again.
     pub fn up(&self) -> Result<(), EmbeddedError> {
-        self.cluster.broker_up(-1).map_err(|source| EmbeddedError { what: "come up", source })
+        self.ask("come up", |cluster| cluster.broker_up(-1))
     }
 
     /// Delays every answer.
     pub fn delay(&self, delay: Duration) -> Result<(), EmbeddedError> {
-        let delayed = self.cluster.broker_round_trip_time(-1, delay);
-        delayed.map_err(|source| EmbeddedError { what: "delay answers", source })
+        self.ask("delay answers", |cluster| cluster.broker_round_trip_time(-1, delay))
+    }
+
+    /// Sets how long a group without members waits for more of them once the first joins: `group.initial.rebalance.delay.ms`
+    /// of a broker, 3 seconds unless set. Who joins a group that stands waits for about its session time-out, whatever this is.
+    pub fn set_group_delay(&self, delay: Duration) {
+        let millis = i32::try_from(delay.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the client made this cluster and outlives the call, which takes the cluster's own lock.
+        unsafe {
+            let cluster = rdkafka_sys::rd_kafka_handle_mock_cluster(self.owner.native_ptr());
+            rdkafka_sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, millis);
+        }
+    }
+
+    fn ask<T>(
+        &self,
+        what: &'static str,
+        ask: impl FnOnce(&MockCluster<'_, DefaultClientContext>) -> KafkaResult<T>,
+    ) -> Result<T, EmbeddedError> {
+        let cluster = self.owner.mock_cluster().ok_or(KafkaError::MockCluster(RDKafkaErrorCode::Fail));
+        cluster.and_then(|cluster| ask(&cluster)).map_err(|source| EmbeddedError { what, source })
     }
 }
 

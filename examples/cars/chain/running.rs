@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use iotml_core::metrics::Metrics;
 use iotml_core::pipeline::{Health, Pipeline, PipelineHandle, Summary};
@@ -11,8 +13,8 @@ use iotml_core::schemars::{self, JsonSchema};
 use iotml_core::sink::Sink;
 use serde::Deserialize;
 
-use super::Setting;
-use crate::process::Failure;
+use super::{N_PARTITIONS, Setting};
+use crate::process::{Failure, Stop};
 
 /// The pipelines in the order in which rows pass through them.
 #[derive(Debug)]
@@ -41,6 +43,32 @@ impl Chain {
         let scoring = start("scoring.toml", setting.scoring())?;
         let watching = start("watching.toml", setting.watching())?;
         Ok(Self { bridge, scoring, watching })
+    }
+
+    /// Waits until both consumer groups have divided their partitions. A message that comes earlier waits in Kafka, and its
+    /// latency would be that of the group.
+    ///
+    /// Ends early if `stop` is asked for or a pipeline ends; errs after `patience`.
+    pub fn wait_for_groups(&self, patience: Duration, stop: &Stop) -> Result<(), Failure> {
+        let n_partitions = usize::from(N_PARTITIONS);
+        let deadline = Instant::now() + patience;
+        // Predictions and dead letters are two topics.
+        while self.scoring.n_lanes() < n_partitions || self.watching.n_lanes() < 2 * n_partitions {
+            if stop.is_asked() || self.has_ended() {
+                break;
+            }
+            if Instant::now() >= deadline {
+                let (scoring, watching) = (self.scoring.n_lanes(), self.watching.n_lanes());
+                return Err(format!(
+                    "after {patience:?} the consumer groups still lack partitions: scoring has {scoring} of {n_partitions}, \
+                     watching {watching} of {}; is Kafka busy?",
+                    2 * n_partitions
+                )
+                .into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Whether a pipeline has ended, which before [`finish`](Chain::finish) it does by a failure only.

@@ -110,6 +110,7 @@ pub fn run_until(arguments: &Arguments, stop: &Stop) -> Result<bool, Failure> {
     let metrics = Metrics::default();
     let chain = Chain::start(&setting, watcher.clone(), &metrics)?;
     let _endpoint = serve(arguments.metrics, &metrics, &chain)?;
+    chain.wait_for_groups(Duration::from_secs(60), stop)?;
     eprintln!("ready after {:.1} s: mqtt {}, kafka {}", began.elapsed().as_secs_f64(), servers.mqtt, servers.kafka);
 
     let ledger = Ledger::new(arguments.cars as usize);

@@ -1,5 +1,7 @@
 //! The servers of the demo: embedded ones in this process, or real ones by address.
 
+use std::time::Duration;
+
 use iotml_kafka::EmbeddedKafka;
 use iotml_mqtt::embedded::EmbeddedBroker;
 
@@ -21,6 +23,10 @@ impl Servers {
     pub fn start(mqtt: Option<String>, kafka: Option<String>) -> Result<Self, Failure> {
         let broker = if mqtt.is_none() { Some(EmbeddedBroker::start()?) } else { None };
         let cluster = if kafka.is_none() { Some(EmbeddedKafka::start(1)?) } else { None };
+        if let Some(cluster) = &cluster {
+            // Every group of the demo has one member.
+            cluster.set_group_delay(Duration::from_millis(10));
+        }
         let mqtt = mqtt.or_else(|| broker.as_ref().map(EmbeddedBroker::address)).unwrap_or_default();
         let kafka = kafka.or_else(|| cluster.as_ref().map(EmbeddedKafka::bootstrap_servers)).unwrap_or_default();
         Ok(Self { mqtt, kafka, _broker: broker, cluster })

@@ -18,6 +18,7 @@ pub(super) struct Board {
 pub(super) struct Shown {
     pub audit: Audit,
     pub oldest: Option<Instant>,
+    pub n_lanes: usize,
     pub is_open: bool,
     pub error: Option<String>,
 }
@@ -35,9 +36,9 @@ impl Board {
         self.lock().error = Some(error);
     }
 
-    pub fn update(&self, audit: Audit, oldest: Option<Instant>) {
+    pub fn update(&self, audit: Audit, oldest: Option<Instant>, n_lanes: usize) {
         let mut shown = self.lock();
-        (shown.audit, shown.oldest) = (audit, oldest);
+        (shown.audit, shown.oldest, shown.n_lanes) = (audit, oldest, n_lanes);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shown> {

@@ -169,6 +169,12 @@ impl PipelineHandle {
         self.tasks.iter().map(|task| task.board.shown().audit).fold(Audit::default(), |sum, one| sum + one)
     }
 
+    /// How many lanes the tasks receive from at present: MQTT connections, Kafka partitions. A pipeline that reads from Kafka
+    /// has none before its consumer group has formed, which may be seconds after it was started.
+    pub fn n_lanes(&self) -> usize {
+        self.tasks.iter().map(|task| task.board.shown().n_lanes).sum()
+    }
+
     /// Whether the pipeline is well.
     pub fn health(&self) -> Health {
         self.monitor()()

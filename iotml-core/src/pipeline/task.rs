@@ -395,6 +395,6 @@ impl Task {
     fn show(&mut self) {
         let audit = self.tracker.audit();
         self.metrics.update(audit, self.tracker.n_bytes());
-        self.board.update(audit, self.tracker.oldest());
+        self.board.update(audit, self.tracker.oldest(), self.partitions.len());
     }
 }

@@ -105,6 +105,16 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
+fn a_pipeline_says_how_many_lanes_it_receives_from() {
+    let (log, sink) = (MemoryLog::default(), MemorySink::new());
+    let (source, out) = (log.clone(), sink.clone());
+    let handle = start(quick(), move || pass_through(&source, 10, &out)).unwrap();
+    wait_until("the source's one lane is there", || handle.n_lanes() == 1);
+    log.script(Scripted::Event(SourceEvent::Lost { lanes: vec![Lane(0)], reason: "the broker forgot it".to_owned() }));
+    wait_until("the lane is gone", || handle.n_lanes() == 0);
+}
+
+#[test]
 fn inv_1_and_4_every_row_is_delivered_then_acknowledged_and_the_audit_balances() {
     let (log, sink) = (MemoryLog::default(), MemorySink::new());
     log.publish(numbers(0..1000));

@@ -142,7 +142,7 @@ async fn inv_1_a_write_outlasts_a_broker_that_is_away_for_a_while() {
     let sink = cluster.sink(KafkaSinkConfig::new(&cluster.servers, Some(&topic))).await;
     sink.write(outgoing(rows(&[b"before"]))).await.unwrap();
     let trouble = [Failure::NotEnoughReplicas, Failure::Disconnect, Failure::NotLeader];
-    cluster.inner().fail_next(Request::Produce, &trouble);
+    cluster.inner().fail_next(Request::Produce, &trouble).unwrap();
     let payloads: Vec<Vec<u8>> = (0..100).map(|row| format!("{row:03}").into_bytes()).collect();
     let slices: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
     let written = sink.write(outgoing(rows(&slices))).await.unwrap();
@@ -165,7 +165,7 @@ async fn inv_10_a_refusal_ends_the_write_with_one_clear_error() {
     let cluster = Cluster::embedded();
     let topic = cluster.topic(1, &[]).await;
     let sink = cluster.sink(KafkaSinkConfig::new(&cluster.servers, Some(&topic))).await;
-    cluster.inner().fail_next(Request::Produce, &[Failure::TopicAuthorization]);
+    cluster.inner().fail_next(Request::Produce, &[Failure::TopicAuthorization]).unwrap();
     let error = sink.write(outgoing(rows(&[b"x"]))).await.unwrap_err();
     assert_eq!(error.class(), Class::Fatal);
     assert!(error.to_string().contains("refuses"), "{error}");

@@ -186,8 +186,8 @@ async fn inv_1_trouble_on_the_way_loses_nothing() {
     let cluster = Cluster::embedded();
     let (topic, group) = (cluster.topic(1, &[]).await, unique("group"));
     cluster.produce(&topic, numbered(0..200)).await;
-    cluster.inner().fail_next(Request::Fetch, &[Failure::Disconnect, Failure::NotLeader]);
-    cluster.inner().fail_next(Request::OffsetCommit, &[Failure::CoordinatorLoading, Failure::Disconnect]);
+    cluster.inner().fail_next(Request::Fetch, &[Failure::Disconnect, Failure::NotLeader]).unwrap();
+    cluster.inner().fail_next(Request::OffsetCommit, &[Failure::CoordinatorLoading, Failure::Disconnect]).unwrap();
     let mut config = cluster.reads(&topic, &group);
     config.commit_interval = "50ms".parse().unwrap();
     let source = cluster.source(config).await;
