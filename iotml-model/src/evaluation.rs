@@ -1,6 +1,6 @@
 //! One pass of a model over a batch: features in, scores out. Serving and the golden rows go through the same code.
 
-use iotml_core::batch::Batch;
+use iotml_core::batch::{Batch, Lane};
 use iotml_core::error::{Cause, Reason};
 
 use crate::EngineError;
@@ -9,15 +9,57 @@ use crate::feature::{BadRow, FeatureError, FeatureSpec, Missing};
 use crate::manifest::{Kind, Manifest};
 use crate::next_event::Windows;
 use crate::precheck::Signature;
+use crate::row_scorer::Rows;
 use crate::{classifier, reconstruction, score};
+
+/// What a pass runs over.
+pub(crate) struct Input<'r, 'k> {
+    pub(crate) rows: Rows<'r>,
+    pub(crate) keys: Keys<'k>,
+}
+
+/// Whose rows they are, which only `next_event` asks.
+pub(crate) enum Keys<'a> {
+    /// Keys and partitions of a batch.
+    Batch(&'a Batch),
+    /// One key a row, all of one partition.
+    Given(&'a [&'a [u8]]),
+    /// No row has a key.
+    None,
+}
+
+impl<'a> From<&'a Batch> for Input<'a, 'a> {
+    fn from(batch: &'a Batch) -> Self {
+        Input { rows: Rows::Columns(batch.columns()), keys: Keys::Batch(batch) }
+    }
+}
+
+impl Keys<'_> {
+    /// The key of `row`.
+    pub(crate) fn key(&self, row: usize) -> Option<&[u8]> {
+        match self {
+            Keys::Batch(batch) => batch.key(row),
+            Keys::Given(keys) => keys.get(row).copied(),
+            Keys::None => None,
+        }
+    }
+
+    /// The lane that `row` came by, if it came by one.
+    pub(crate) fn lane(&self, row: usize) -> Option<Lane> {
+        match self {
+            Keys::Batch(batch) => Some(batch.raw().lane(batch.origin(row))),
+            Keys::Given(_) | Keys::None => None,
+        }
+    }
+}
 
 /// What a pass shall keep besides the scores.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Wants {
-    /// The squared error of every feature.
-    pub(crate) errors: bool,
-    /// The model's output.
-    pub(crate) output: bool,
+pub struct Wants {
+    /// The squared error of every feature, if the kind has them.
+    pub errors: bool,
+    /// The model's output; of a predicted sequence, its last step.
+    pub output: bool,
 }
 
 /// What a pass found, row by row.
@@ -53,11 +95,14 @@ impl Pass {
     }
 }
 
-/// Why a whole batch cannot be scored.
+/// Why no row of a batch can be scored.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum EvaluationError {
+#[non_exhaustive]
+pub enum EvaluationError {
+    /// The rows are not of the model's form.
     #[error(transparent)]
     Feature(#[from] FeatureError),
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -106,23 +151,29 @@ impl Evaluation {
         }
     }
 
-    /// Scores all rows of `batch`. A row in `bad` has left no trace in what the kind remembers.
-    pub(crate) fn run(&mut self, batch: &Batch, engine: &mut dyn Engine) -> Result<&mut Pass, EvaluationError> {
+    /// What the next passes shall keep.
+    pub(crate) fn keep(&mut self, wants: Wants) {
+        self.wants = wants;
+    }
+
+    /// Scores all rows of `input`. A row in `bad` has left no trace in what the kind remembers.
+    pub(crate) fn run(&mut self, input: &Input<'_, '_>, engine: &mut dyn Engine) -> Result<&mut Pass, EvaluationError> {
         let Evaluation { spec, method, wants, pass } = self;
         let n_features = spec.n_features();
+        let n_rows = input.rows.len();
         pass.clear();
-        if batch.is_empty() {
+        if n_rows == 0 {
             // The columns are checked all the same: a wrong pipeline shows on its first batch.
-            spec.fill_rows(batch.columns(), &mut [])?;
+            spec.fill_from(input.rows, &mut [])?;
             return Ok(pass);
         }
         if let Method::NextEvent(windows) = method {
-            windows.score(batch, spec, engine, *wants, pass)?;
+            windows.score(input, spec, engine, *wants, pass)?;
         } else {
-            pass.bad = spec.fill_rows(batch.columns(), engine.input(batch.len())?)?;
+            pass.bad = spec.fill_from(input.rows, engine.input(n_rows)?)?;
             let (input, output) = engine.run()?;
             match method {
-                Method::Classifier { positive } => classifier::read(output, batch.len(), *positive, pass),
+                Method::Classifier { positive } => classifier::read(output, n_rows, *positive, pass),
                 Method::Score => score::read(output, pass),
                 _ => reconstruction::read(input, output, n_features, *wants, pass),
             }

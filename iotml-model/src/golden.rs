@@ -46,7 +46,7 @@ impl Check<'_> {
     }
 
     fn run(&mut self, evaluation: &mut Evaluation, batch: &Batch, first_row: usize) -> Result<Results, ModelError> {
-        let pass = evaluation.run(batch, self.model.engine.as_mut());
+        let pass = evaluation.run(&batch.into(), self.model.engine.as_mut());
         let pass = match pass {
             Ok(pass) => pass,
             Err(EvaluationError::Engine(error)) => return Err(error.into()),

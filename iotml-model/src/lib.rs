@@ -6,7 +6,8 @@
 //! 2. an engine: ONNX Runtime, found at run time, or tract;
 //! 3. its golden rows, on the engine that will serve it.
 //!
-//! [`OnnxScorer`] puts a model into a pipeline; [`register`] makes it known to a worker as `type = "onnx"`.
+//! [`OnnxScorer`] puts a model into a pipeline; [`register`] makes it known to a worker as `type = "onnx"`. [`RowScorer`] scores
+//! rows that come from anywhere else.
 //!
 //! A model that came without a manifest is given one in code:
 //!
@@ -44,16 +45,19 @@ mod model;
 mod next_event;
 pub mod precheck;
 mod reconstruction;
+mod row_scorer;
 mod score;
 mod scorer;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verdict;
 
-pub use engine::EngineChoice;
+pub use engine::{EngineChoice, prefer_library_in};
 pub use error::{EngineError, ModelError};
+pub use evaluation::{EvaluationError, Wants};
 pub use manifest::{Kind, Manifest, ManifestSource};
 pub use model::{GoldenRule, Model, OpenOptions};
+pub use row_scorer::{RowScorer, Rows, Scored};
 pub use scorer::{OnnxScorer, OnnxScorerConfig, column};
 
 use iotml_core::plugin::Registry;

@@ -8,7 +8,7 @@ use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Checked, Engine, EngineChoice};
-use crate::manifest::{Manifest, ManifestSource};
+use crate::manifest::{Kind, Manifest, ManifestSource};
 use crate::precheck::{self, Limits, Signature};
 use crate::{ModelError, golden};
 
@@ -95,6 +95,15 @@ impl Model {
         Ok(opened)
     }
 
+    /// The same model once more, with buffers of its own, for another thread; its golden rows came out already.
+    ///
+    /// # Errors
+    /// [`ModelError::Engine`] if the engine cannot open it again.
+    pub fn another(&self) -> Result<Self, ModelError> {
+        let engine = self.engine.another()?;
+        Ok(Model { manifest: self.manifest.clone(), signature: self.signature.clone(), engine })
+    }
+
     /// What the model says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -103,6 +112,21 @@ impl Model {
     /// The engine that runs it: `onnxruntime` or `tract`.
     pub fn engine(&self) -> &'static str {
         self.engine.name()
+    }
+
+    /// The name of the graph's input.
+    pub fn input_name(&self) -> &str {
+        &self.signature.input
+    }
+
+    /// The name of the graph's output that is read.
+    pub fn output_name(&self) -> &str {
+        &self.signature.output.name
+    }
+
+    /// `next_event` only: how many rows of a key the model sees to expect the next one.
+    pub fn look_back(&self) -> Option<usize> {
+        (self.manifest.kind == Kind::NextEvent).then(|| self.signature.look_back.unwrap_or(1))
     }
 
     /// Numbers of one input row: `n_features`, times `look_back` where the model has that axis.

@@ -264,7 +264,7 @@ impl Opened {
     fn score(&mut self, batch: Batch) -> Result<StageOutput, ScoreError> {
         let pass = self
             .evaluation
-            .run(&batch, self.model.engine.as_mut())
+            .run(&(&batch).into(), self.model.engine.as_mut())
             .map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
         let n_rows = batch.len();
         let bad = std::mem::take(&mut pass.bad);

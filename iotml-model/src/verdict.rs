@@ -8,7 +8,7 @@ use crate::evaluation::Pass;
 use crate::manifest::Manifest;
 
 /// The limits in force, bound to the model's features.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Verdict {
     limits: Limits,
     n_features: usize,
@@ -35,15 +35,16 @@ impl Verdict {
 
     /// One verdict a row; null where there is no score or no limit at all.
     pub(crate) fn judge(&self, pass: &Pass) -> BooleanArray {
-        let needs_errors = self.needs_errors();
-        let decide = |row: usize| {
-            let errors = match needs_errors {
-                true => &pass.errors[row * self.n_features..(row + 1) * self.n_features],
-                false => &[],
-            };
-            pass.is_known(row).then(|| self.limits.decide(pass.scores[row], errors)).flatten()
+        (0..pass.scores.len()).map(|row| self.decide(pass, row)).collect()
+    }
+
+    /// The verdict on one row.
+    pub(crate) fn decide(&self, pass: &Pass, row: usize) -> Option<bool> {
+        let errors = match self.needs_errors() {
+            true => pass.errors.get(row * self.n_features..(row + 1) * self.n_features).unwrap_or_default(),
+            false => &[],
         };
-        (0..pass.scores.len()).map(decide).collect()
+        pass.is_known(row).then(|| self.limits.decide(pass.scores[row], errors)).flatten()
     }
 }
 

@@ -3,6 +3,15 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The folders named by [`prefer`].
+static PREFERRED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Has `dir` searched before all folders that nobody named.
+pub(super) fn prefer(dir: PathBuf) {
+    PREFERRED.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
+}
 
 /// How the file is called on this system; a version may follow the name.
 const FILE_NAME: &str = if cfg!(target_os = "windows") {
@@ -16,6 +25,7 @@ const FILE_NAME: &str = if cfg!(target_os = "windows") {
 /// The surroundings that the search looks at, so that a test can give its own.
 pub(super) struct Surroundings<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
+    pub(super) preferred: Vec<PathBuf>,
     pub(super) current_dir: PathBuf,
     pub(super) system_dirs: Vec<PathBuf>,
 }
@@ -34,6 +44,7 @@ impl Surroundings<'_> {
         ];
         Surroundings {
             variable: &|name| std::env::var_os(name).filter(|value| !value.is_empty()),
+            preferred: PREFERRED.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             current_dir: std::env::current_dir().unwrap_or_default(),
             system_dirs: dirs.iter().map(PathBuf::from).collect(),
         }
@@ -51,15 +62,16 @@ pub(super) struct Found {
     pub(super) searched: Vec<PathBuf>,
 }
 
-/// Lists the candidates: the one named by `configured` or `ORT_DYLIB_PATH`, else those of Python wheels (active
-/// environment, `.venv` here, iotml's own, the Python on the path, per-user and system packages), else the system's.
+/// Lists the candidates: the one named by `configured` or `ORT_DYLIB_PATH`, else the preferred ones, else those of Python
+/// wheels (active environment, `.venv` here, iotml's own, the Python on the path, per-user and system packages), else the
+/// system's.
 pub(super) fn find(configured: Option<&Path>, around: &Surroundings<'_>) -> Found {
     let named = configured.map(Path::to_path_buf).or_else(|| (around.variable)("ORT_DYLIB_PATH").map(PathBuf::from));
     if let Some(file) = named {
         let files = if file.is_dir() { libraries_in(&file) } else { vec![file.clone()] };
         return Found { files, is_named: true, searched: vec![file] };
     }
-    let mut searched = Vec::new();
+    let mut searched = around.preferred.clone();
     for prefix in python_prefixes(around) {
         searched.extend(wheel_dirs(&prefix));
     }
@@ -125,7 +137,12 @@ mod tests {
     use super::*;
 
     fn around<'a>(variable: &'a dyn Fn(&str) -> Option<OsString>, dir: &Path) -> Surroundings<'a> {
-        Surroundings { variable, current_dir: dir.join("cwd"), system_dirs: vec![dir.join("system")] }
+        Surroundings {
+            variable,
+            preferred: Vec::new(),
+            current_dir: dir.join("cwd"),
+            system_dirs: vec![dir.join("system")],
+        }
     }
 
     fn touch(file: PathBuf) -> PathBuf {
@@ -147,8 +164,11 @@ mod tests {
         let root = dir.path().join("active");
         let variable = move |name: &str| (name == "VIRTUAL_ENV").then(|| root.clone().into_os_string());
         let found = find(None, &around(&variable, dir.path()));
-        assert_eq!(found.files, [active, local, system]);
+        assert_eq!(found.files, [active.clone(), local, system]);
         assert!(!found.is_named);
+        let preferred = touch(dir.path().join("host/libonnxruntime.so.1.30.0"));
+        let hosted = Surroundings { preferred: vec![dir.path().join("host")], ..around(&variable, dir.path()) };
+        assert_eq!(find(None, &hosted).files[..2], [preferred, active]);
     }
 
     #[test]

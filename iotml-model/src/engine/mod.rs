@@ -29,6 +29,15 @@ pub enum EngineChoice {
     Tract,
 }
 
+/// Looks for the library of ONNX Runtime in `dir` before all places that nobody named: a program that hosts a Python knows
+/// where that one's packages lie.
+pub fn prefer_library_in(dir: PathBuf) {
+    #[cfg(feature = "onnxruntime")]
+    library::prefer(dir);
+    #[cfg(not(feature = "onnxruntime"))]
+    drop(dir);
+}
+
 /// One loaded model, owned by one task.
 ///
 /// 1. `input(n)` gives a buffer for `n` rows in the signature's row-major shape; what it holds before is unspecified.
@@ -43,6 +52,9 @@ pub(crate) trait Engine: Send {
 
     /// Runs the rows in the input buffer; gives input and output.
     fn run(&mut self) -> Result<(&[f32], &[f32]), EngineError>;
+
+    /// The same model once more, for another thread.
+    fn another(&self) -> Result<Box<dyn Engine>, EngineError>;
 }
 
 /// A checked model, ready for any engine.

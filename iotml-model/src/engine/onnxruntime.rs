@@ -40,15 +40,12 @@ struct Bound {
 
 impl OnnxRuntime {
     pub(super) fn open(library: Option<&PathBuf>, checked: &Checked<'_>) -> Result<Self, EngineError> {
-        let session = open_session(library.map(PathBuf::as_path), checked.bytes)?;
-        Ok(OnnxRuntime {
-            bytes: checked.bytes.clone(),
-            library: library.cloned(),
-            signature: checked.signature.clone(),
-            session,
-            process: std::process::id(),
-            bound: None,
-        })
+        Self::of_parts(checked.bytes.clone(), library.cloned(), checked.signature.clone())
+    }
+
+    fn of_parts(bytes: Bytes, library: Option<PathBuf>, signature: Signature) -> Result<Self, EngineError> {
+        let session = open_session(library.as_deref(), &bytes)?;
+        Ok(OnnxRuntime { bytes, library, signature, session, process: std::process::id(), bound: None })
     }
 
     /// Native handles do not survive a fork: the child opens its own session from the same bytes.
@@ -95,6 +92,11 @@ impl Engine for OnnxRuntime {
         let Some(bound) = &self.bound else { return Ok((&[], &[])) };
         self.session.run_binding(&bound.binding).map_err(|error| failed(bound.n_rows, error))?;
         Ok((bound.input.extract_tensor().1, bound.output.extract_tensor().1))
+    }
+
+    fn another(&self) -> Result<Box<dyn Engine>, EngineError> {
+        let (bytes, library, signature) = (self.bytes.clone(), self.library.clone(), self.signature.clone());
+        Ok(Box::new(Self::of_parts(bytes, library, signature)?))
     }
 }
 

@@ -40,13 +40,11 @@ impl Tract {
         let plans = catch_unwind(AssertUnwindSafe(|| plan_all(checked)))
             .unwrap_or_else(|panic| Err(TractError::msg(message(panic.as_ref()))))
             .map_err(|error| EngineError::Load { engine: NAME, source: error.into() })?;
-        Ok(Tract {
-            signature: checked.signature.clone(),
-            plans,
-            input: Vec::new(),
-            output: Vec::new(),
-            block: Vec::new(),
-        })
+        Ok(Self::of_parts(checked.signature.clone(), plans))
+    }
+
+    fn of_parts(signature: Signature, plans: [Plan; BLOCKS.len()]) -> Self {
+        Tract { signature, plans, input: Vec::new(), output: Vec::new(), block: Vec::new() }
     }
 }
 
@@ -78,6 +76,10 @@ impl Engine for Tract {
                 .map_err(|error| EngineError::Run { engine: NAME, n_rows, source: error.into() })?;
         }
         Ok((&self.input, &self.output))
+    }
+
+    fn another(&self) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(Self::of_parts(self.signature.clone(), self.plans.clone())))
     }
 }
 

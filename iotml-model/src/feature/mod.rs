@@ -1,6 +1,7 @@
 //! The feature matrix: columns of a batch to the rows a model sees.
 
 mod column;
+mod matrix;
 
 use iotml_core::arrow::array::{Array, RecordBatch};
 use iotml_core::error::{Cause, Reason};
@@ -9,7 +10,9 @@ use iotml_core::schemars::{self, JsonSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Feature, Scale};
+use crate::row_scorer::Rows;
 use column::Column;
+use matrix::Factors;
 
 /// Rows per tile: the tile's part of the matrix stays in the first-level cache while its columns are written into it.
 const TILE: usize = 64;
@@ -45,6 +48,14 @@ pub enum FeatureError {
         /// The column's Arrow type.
         found: String,
     },
+    /// A matrix has not one column a feature.
+    #[error("the model needs {} columns, {features:?}, but the rows have {found}", features.len())]
+    Width {
+        /// The columns that came.
+        found: usize,
+        /// The features' names, in the model's order.
+        features: Vec<String>,
+    },
 }
 
 /// A row that the model cannot see.
@@ -64,6 +75,8 @@ pub struct FeatureSpec {
     columns: Vec<usize>,
     missing: Missing,
     tile: Vec<f32>,
+    /// Made when the first matrix comes.
+    factors: Option<Box<Factors>>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,7 +123,7 @@ impl FeatureSpec {
             }
         };
         let features: Vec<_> = features.iter().map(prepare).collect();
-        FeatureSpec { columns: vec![usize::MAX; features.len()], features, missing, tile: Vec::new() }
+        FeatureSpec { columns: vec![usize::MAX; features.len()], features, missing, tile: Vec::new(), factors: None }
     }
 
     /// Numbers of one row.
@@ -135,8 +148,17 @@ impl FeatureSpec {
         }
     }
 
-    /// The same into a row-major slice of `n * n_features` numbers, such as an engine's own input.
-    pub(crate) fn fill_rows(&mut self, batch: &RecordBatch, rows: &mut [f32]) -> Result<Vec<BadRow>, FeatureError> {
+    /// The same from raw rows of any form into a row-major slice, such as an engine's own input.
+    pub(crate) fn fill_from(&mut self, source: Rows<'_>, rows: &mut [f32]) -> Result<Vec<BadRow>, FeatureError> {
+        match source {
+            Rows::Columns(batch) => self.fill_rows(batch, rows),
+            Rows::F32(matrix) => self.fill_matrix(matrix, rows),
+            Rows::F64(matrix) => self.fill_matrix(matrix, rows),
+        }
+    }
+
+    /// The same from columns.
+    fn fill_rows(&mut self, batch: &RecordBatch, rows: &mut [f32]) -> Result<Vec<BadRow>, FeatureError> {
         self.bind(batch)?;
         let n_features = self.n_features();
         let n_rows = batch.num_rows();

@@ -195,3 +195,62 @@ proptest! {
         }
     }
 }
+
+fn mixed_features() -> Vec<Feature> {
+    vec![
+        feature("a", Some(Scale::Range { min: -1.0, max: 7.0 })),
+        Feature { constant: Some(0.5), ..feature("gone", None) },
+        Feature { impute: Some(3.0), ..feature("b", Some(Scale::Standard { mean: 2.0, std: 0.7 })) },
+        feature("c", None),
+    ]
+}
+
+#[test]
+fn a_matrix_of_another_width_is_refused_with_the_names() {
+    let mut spec = FeatureSpec::new(&mixed_features(), Missing::Reject);
+    let error = spec.fill_matrix(Array2::<f32>::zeros((2, 3)).view(), &mut [0.0; 8]).unwrap_err().to_string();
+    assert_eq!(error, r#"the model needs 4 columns, ["a", "gone", "b", "c"], but the rows have 3"#);
+}
+
+proptest! {
+    /// Rows of a matrix become what the same numbers become in columns, bit by bit, however the matrix lies in memory.
+    #[test]
+    fn a_matrix_is_scaled_as_its_columns_are(
+        rows in prop::collection::vec(prop::array::uniform4(prop_oneof![
+            20 => -1e3f64..1e3, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(1e300)
+        ]), 0..200),
+        impute: bool,
+        single: bool,
+        layout in 0..3,
+    ) {
+        let missing = if impute { Missing::Impute } else { Missing::Reject };
+        let mut spec = FeatureSpec::new(&mixed_features(), missing);
+        let column = |at: usize| -> ArrayRef {
+            let values = rows.iter().map(|row| row[at]);
+            match single {
+                true => Arc::new(values.map(|value| value as f32).collect::<Float32Array>()),
+                false => Arc::new(values.collect::<Float64Array>()),
+            }
+        };
+        let names = ["a", "unused", "b", "c"];
+        let columns = batch(names.iter().enumerate().map(|(at, name)| (*name, column(at))).collect());
+        let (expected, expected_bad) = fill(&mut spec, &columns);
+
+        let shape = (rows.len(), 4);
+        let wide = Array2::from_shape_fn((rows.len() * 2, 4), |(row, at)| rows[row / 2][at]);
+        let fortran = Array2::from_shape_fn((4, rows.len()), |(at, row)| rows[row][at]);
+        let flat = Array2::from_shape_fn(shape, |(row, at)| rows[row][at]);
+        let matrix = match layout {
+            0 => flat.view(),
+            1 => fortran.t(),
+            _ => wide.slice_axis(iotml_core::ndarray::Axis(0), iotml_core::ndarray::Slice::new(0, None, 2)),
+        };
+        let mut found = vec![f32::NAN; rows.len() * 4];
+        let bad = match single {
+            true => spec.fill_matrix(matrix.mapv(|value| value as f32).view(), &mut found).unwrap(),
+            false => spec.fill_matrix(matrix, &mut found).unwrap(),
+        };
+        prop_assert_eq!(expected.as_slice().unwrap(), found.as_slice());
+        prop_assert_eq!(expected_bad, bad);
+    }
+}

@@ -6,12 +6,12 @@ mod table;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use iotml_core::batch::{Batch, Lane, LaneInfo};
+use iotml_core::batch::{Lane, LaneInfo};
 use iotml_core::error::{Cause, Reason};
 use iotml_core::state::{StateError, Stateful};
 
 use crate::engine::Engine;
-use crate::evaluation::{EvaluationError, Pass, Wants};
+use crate::evaluation::{EvaluationError, Input, Keys, Pass, Wants};
 use crate::feature::{BadRow, FeatureSpec};
 use crate::manifest::Manifest;
 use crate::precheck::Signature;
@@ -61,29 +61,32 @@ impl Windows {
         }
     }
 
+    /// Forgets all keys.
+    pub(crate) fn clear(&mut self) {
+        self.partitions.clear();
+    }
+
     /// Scores all rows in one call of the model: what it is asked depends on the rows that came, never on its answers.
     pub(crate) fn score(
         &mut self,
-        batch: &Batch,
+        input: &Input<'_, '_>,
         spec: &mut FeatureSpec,
         engine: &mut dyn Engine,
         wants: Wants,
         pass: &mut Pass,
     ) -> Result<(), EvaluationError> {
         let n_features = self.shape.n_features;
-        self.rows.resize(batch.len() * n_features, 0.0);
-        let mut rows = std::mem::take(&mut self.rows);
-        let filled = spec.fill_rows(batch.columns(), &mut rows);
-        self.rows = rows;
-        pass.bad = filled?;
-        self.ask(batch, pass);
-        pass.scores.resize(batch.len(), 0.0);
-        pass.is_known.resize(batch.len(), false);
+        let n_rows = input.rows.len();
+        self.rows.resize(n_rows * n_features, 0.0);
+        pass.bad = spec.fill_from(input.rows, &mut self.rows)?;
+        self.ask(n_rows, &input.keys, pass);
+        pass.scores.resize(n_rows, 0.0);
+        pass.is_known.resize(n_rows, false);
         if wants.errors {
-            pass.errors.resize(batch.len() * n_features, 0.0);
+            pass.errors.resize(n_rows * n_features, 0.0);
         }
         if wants.output {
-            pass.output.resize(batch.len() * n_features, 0.0);
+            pass.output.resize(n_rows * n_features, 0.0);
         }
         if self.asked_rows.is_empty() {
             return Ok(());
@@ -110,22 +113,22 @@ impl Windows {
     }
 
     /// Walks the rows in order: notes the full window before each, then puts the row into its key's window.
-    fn ask(&mut self, batch: &Batch, pass: &mut Pass) {
+    fn ask(&mut self, n_rows: usize, keys: &Keys<'_>, pass: &mut Pass) {
         self.asked.clear();
         self.asked_rows.clear();
         let mut unscorable = std::mem::take(&mut pass.bad).into_iter().peekable();
-        for row in 0..batch.len() {
+        for row in 0..n_rows {
             if let Some(bad) = unscorable.next_if(|bad| bad.row == row) {
                 pass.bad.push(bad);
                 continue;
             }
-            let Some(key) = batch.key(row) else {
+            let Some(key) = keys.key(row) else {
                 let cause = Cause::new(Reason::Missing, "row has no key, which a next_event model needs");
                 pass.bad.push(BadRow { row, cause });
                 continue;
             };
-            let lane = batch.raw().lane(batch.origin(row));
-            let partition: &str = self.lanes.get(&lane).map_or("", |partition| partition);
+            let partition = keys.lane(row).and_then(|lane| self.lanes.get(&lane));
+            let partition: &str = partition.map_or("", |partition| partition);
             let table = match self.partitions.get_mut(partition) {
                 Some(table) => table,
                 None => self.partitions.entry(Arc::from(partition)).or_insert_with(|| Table::new(self.max_keys)),

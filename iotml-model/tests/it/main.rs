@@ -9,6 +9,7 @@ mod kinds;
 mod library;
 mod load;
 mod pipeline;
+mod row_scorer;
 mod seed;
 mod setup;
 mod state;
