@@ -124,9 +124,13 @@ impl RowScorer {
             _ => Keys::None,
         };
         let pass = self.evaluation.run(&Input { rows, keys }, self.model.engine.as_mut())?;
-        for (score, is_known) in pass.scores.iter_mut().zip(&pass.is_known) {
-            if !is_known {
-                *score = f32::NAN;
+        let n_features = self.model.manifest.features.len();
+        for (row, _) in pass.is_known.iter().enumerate().filter(|(_, is_known)| !**is_known) {
+            pass.scores[row] = f32::NAN;
+            for details in [&mut pass.errors, &mut pass.output] {
+                if let Some(details) = details.get_mut(row * n_features..(row + 1) * n_features) {
+                    details.fill(f32::NAN);
+                }
             }
         }
         Ok(Scored { pass, verdict: &self.verdict })
@@ -152,7 +156,7 @@ impl Scored<'_> {
         &self.pass.errors
     }
 
-    /// `[n, width]`, if it was wanted, else empty. Zeros where there is no score.
+    /// `[n, width]`, if it was wanted, else empty. NaN, like the errors, where the score is NaN.
     pub fn output(&self) -> &[f32] {
         &self.pass.output
     }

@@ -1,6 +1,7 @@
 //! A Rust error as a Python exception: the class of its stage, its message, and its causes as `__cause__`.
 
 use std::error::Error;
+use std::io;
 
 use iotml_core::error::Stage;
 use pyo3::{PyErr, Python, import_exception};
@@ -33,11 +34,19 @@ pub fn of_stage(stage: Stage) -> Make {
     }
 }
 
-/// `error` as the exception that `make` makes; what caused it is chained as `__cause__`, one exception a cause.
+/// `error` as the exception that `make` makes; what caused it is chained as `__cause__`, one exception a cause, and an error
+/// of the system as Python's own `OSError`.
 pub fn raise(py: Python<'_>, make: Make, error: &(dyn Error + 'static)) -> PyErr {
     let raised = make(error.to_string());
     if let Some(cause) = error.source() {
-        raised.set_cause(py, Some(raise(py, IotmlError::new_err, cause)));
+        let of_system = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        raised.set_cause(
+            py,
+            Some(match of_system {
+                Some(code) => io::Error::from_raw_os_error(code).into(),
+                None => raise(py, IotmlError::new_err, cause),
+            }),
+        );
     }
     raised
 }

@@ -5,20 +5,40 @@
 //! | `error.rs` | a Rust error as the exception of its stage, with its causes |
 //! | `process.rs` | waiting without the GIL, Ctrl-C, and forks |
 //! | `array.rs` | NumPy arrays in and out |
+//! | `capsule.rs` | Arrow data in and out |
+//! | `model.rs` | models as files and bytes |
+//! | `scorer/` | `Scorer` |
 
+mod array;
 // Until the areas that use all of them are here.
 #[allow(dead_code)]
+mod capsule;
+#[allow(dead_code)]
 mod error;
+mod model;
 #[allow(dead_code)]
 mod process;
+mod scorer;
 
 use pyo3::pymodule;
 
 /// What is compiled; users import `iotml`, which re-exports it.
 #[pymodule]
 mod _iotml {
+    use pyo3::prelude::*;
+
     /// The version of the package.
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name that Python packages give their version")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use crate::model::{check_model, embed_manifest};
+    #[pymodule_export]
+    use crate::scorer::{Prediction, Scorer};
+
+    #[pymodule_init]
+    fn init(py: Python<'_>) -> PyResult<()> {
+        crate::model::prefer_installed_onnxruntime(py)
+    }
 }

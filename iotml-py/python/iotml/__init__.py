@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iotml._iotml import __version__
+from iotml._iotml import Prediction, Scorer, __version__, check_model, embed_manifest
 from iotml.exceptions import (
     ConfigError,
     DecodeError,
@@ -27,9 +27,13 @@ __all__ = [
     "IotmlError",
     "ModelError",
     "PipelineError",
+    "Prediction",
     "PreprocessError",
     "ScoreError",
+    "Scorer",
     "SinkError",
     "SourceError",
     "__version__",
+    "check_model",
+    "embed_manifest",
 ]

@@ -6,6 +6,8 @@ error in Rust are chained as `__cause__`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class IotmlError(Exception):
     """Anything that iotml raises."""
@@ -28,7 +30,9 @@ class PreprocessError(IotmlError, ValueError):
 
 
 class ScoreError(IotmlError, RuntimeError):
-    """A model that failed while it ran."""
+    """A model that failed while it ran, or rows that cannot be scored; then `rows` has their indices."""
+
+    rows: Sequence[int] = ()
 
 
 class EncodeError(IotmlError, ValueError):
