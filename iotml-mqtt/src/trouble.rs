@@ -2,7 +2,7 @@
 
 use iotml_core::error::{BoxError, Class};
 use iotml_core::source::SourceError;
-use rumqttc::{ConnectReturnCode, ConnectionError, StateError, SubscribeReasonCode};
+use rumqttc::{ConnectReturnCode, ConnectionError, Error as Malformed, StateError, SubscribeReasonCode};
 
 use crate::server::Server;
 
@@ -77,6 +77,12 @@ impl Trouble {
                     _ => (Class::Retryable, "the broker closed the connection"),
                 }
             }
+            // A client must hang up on it, so it would come again for ever.
+            ConnectionError::MqttState(StateError::Deserialization(Malformed::TopicNotUtf8 { .. })) => (
+                Class::Fatal,
+                "the broker sent a packet with a topic or other text that is not utf-8, which mqtt forbids; remove that \
+                 message at the broker, or update the broker",
+            ),
             ConnectionError::NotConnAck(_) => (Class::Fatal, "this is not an mqtt 5 broker; check the port"),
             ConnectionError::RequestsDone => (Class::Fatal, "the client was closed"),
             _ => (Class::Retryable, "the connection broke"),

@@ -19,19 +19,16 @@ pub(super) fn hand_over(
     coordinate: Coordinate,
 ) {
     let config = &shared.config;
+    // It is UTF-8: the client hangs up on a packet with another topic, as MQTT demands.
     let topic = String::from_utf8_lossy(&publish.topic);
-    // A topic that is no text has no key and no target, so that a sink refuses the message by name instead of guessing.
-    let is_text = matches!(topic, std::borrow::Cow::Borrowed(_));
-    if is_text {
-        shared.mapping.map(&topic, mapped);
-    }
+    shared.mapping.map(&topic, mapped);
     let tombstone = publish.payload.is_empty() && config.empty_payload == EmptyPayload::Tombstone;
     let message = Message {
         payload: (!tombstone).then_some(&publish.payload[..]),
-        key: is_text.then_some(mapped.key.as_bytes()),
+        key: Some(mapped.key.as_bytes()),
         time,
         topic: Some(&topic),
-        target: if is_text { mapped.target() } else { None },
+        target: mapped.target(),
     };
     let properties = publish.properties.as_ref();
     let own = (config.headers == KeptHeaders::All).then(|| own_headers(publish, properties)).into_iter().flatten();
@@ -113,15 +110,6 @@ mod tests {
             SourceEvent::Batch(batch) => batch,
             other => panic!("{other:?}"),
         }
-    }
-
-    #[tokio::test]
-    async fn a_topic_that_is_no_text_has_no_target_and_keeps_its_bytes() {
-        let batch = handed_over(b"fleet/\xff\xfe", b"x", EmptyPayload::Empty).await;
-        let message = batch.messages().message(0);
-        assert_eq!((message.key, message.target, message.payload), (None, None, Some(&b"x"[..])));
-        let kept = batch.messages().headers().last(0, "mqtt.topic").and_then(|header| header.value);
-        assert_eq!(kept, Some(&b"fleet/\xff\xfe"[..]));
     }
 
     #[tokio::test]

@@ -48,6 +48,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// (`receive.maximum`) bounds what is in flight; where a broker goes beyond it, `buffer.max.size` makes the source stop reading.
 /// Messages of QoS 0 know no window and are bounded by `qos0.max.rows`.
 ///
+/// Topics are UTF-8: brokers refuse a publisher's message under any other, and a broker that sends one all the same, which MQTT
+/// forbids, ends the source with an error that says so.
+///
 /// ```no_run
 /// use iotml_mqtt::source::TopicConfig;
 /// use iotml_mqtt::{MqttSource, MqttSourceConfig};

@@ -8,6 +8,7 @@ mod cut;
 mod delivery;
 mod load;
 mod mapping;
+mod not_utf8;
 mod publisher;
 mod reader;
 mod refusal;
