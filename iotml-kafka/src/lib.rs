@@ -1,4 +1,4 @@
-//! Kafka for iotml: [`KafkaSource`], [`KafkaSink`] and, with the feature `embedded`, an in-memory cluster.
+//! Kafka for iotml: [`KafkaSource`], [`KafkaSink`], [`LogReader`] and, with the feature `embedded`, an in-memory cluster.
 //!
 //! ```text
 //! Kafka -> [KafkaSource] -> decode -> preprocess -> score -> encode -> [KafkaSink] -> Kafka
@@ -6,7 +6,8 @@
 //!
 //! 1. [`KafkaSource`] is a member of a consumer group; offsets are committed only behind acknowledgements;
 //! 2. [`KafkaSink`] is an idempotent producer; a row counts as written when all in-sync replicas have it;
-//! 3. [`SchemaRegistry`] finds the writer's schema of a message by its id, and registers schemas.
+//! 3. [`SchemaRegistry`] finds the writer's schema of a message by its id, and registers schemas;
+//! 4. [`LogReader`] reads an exact range of a topic once more, outside any group, for training.
 //!
 //! Any property of librdkafka is passed through under its own name ([`KafkaProperties`]), except those that would weaken
 //! these guarantees, which are refused by name. No type of the client library stands in a public signature.
@@ -14,6 +15,7 @@
 mod client;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod log;
 #[cfg(feature = "registry")]
 mod registry;
 mod sink;
@@ -25,6 +27,9 @@ use iotml_core::source::Source;
 pub use client::KafkaProperties;
 #[cfg(feature = "embedded")]
 pub use embedded::{EmbeddedError, EmbeddedKafka, Failure, Request};
+pub use log::{
+    LogError, LogEvent, LogGap, LogProgress, LogRange, LogReader, LogReaderConfig, OnGap, Select, Span, Until,
+};
 #[cfg(feature = "registry")]
 pub use registry::{
     RegistryDecoderConfig, RegistryEncoderConfig, SchemaRegistry, SchemaRegistryConfig, SubjectStrategy,

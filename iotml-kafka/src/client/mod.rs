@@ -1,12 +1,14 @@
-//! What source, sink and administration share: properties, start-up checks, error classes.
+//! What source, sink, log reader and administration share: properties, start-up checks, error classes, batched fetching.
 
 mod class;
 mod connect;
 mod properties;
+mod queue;
 mod reports;
 
 pub(crate) use class::{Verdict, verdict};
 pub(crate) use connect::{ConnectError, reach};
 pub use properties::KafkaProperties;
 pub(crate) use properties::Rule;
+pub(crate) use queue::{Fetched, MessageQueue, watermarks};
 pub(crate) use reports::Reports;

@@ -13,10 +13,9 @@ use super::commits::Commits;
 use super::context::FetchContext;
 use super::gap::{Gap, Jump};
 use super::metrics::SourceMetrics;
-use super::queue::{Fetched, MessageQueue, watermarks};
 use super::rebalance::Leaving;
 use super::{Settings, Shared};
-use crate::client::{Verdict, verdict};
+use crate::client::{Fetched, MessageQueue, Verdict, verdict, watermarks};
 
 /// How long the thread sits on one queue before it looks at everything else.
 const TICK: Duration = Duration::from_millis(20);

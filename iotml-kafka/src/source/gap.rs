@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer;
 
 use super::config::OnGap;
 use super::fetch::Fetcher;
-use super::queue::watermarks;
+use crate::client::watermarks;
 
 /// How long to wait for the broker to say what is still there.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -9,7 +9,6 @@ mod gap;
 mod handover;
 mod lanes;
 mod metrics;
-mod queue;
 mod rebalance;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,6 +9,8 @@ mod configured;
 mod conformance;
 mod delivery;
 mod gaps;
+mod log;
+mod log_bad;
 mod reading;
 mod rebalance;
 mod schemas;

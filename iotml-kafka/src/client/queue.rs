@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 
 /// The queue. Must be dropped before the consumer it was made for.
-pub(super) struct MessageQueue {
+pub(crate) struct MessageQueue {
     queue: NonNull<sys::rd_kafka_queue_t>,
     /// Messages taken from the queue and not yet given back to librdkafka.
     taken: Vec<*mut sys::rd_kafka_message_t>,
@@ -26,7 +26,7 @@ unsafe impl Send for MessageQueue {}
 
 /// One message, borrowed from librdkafka.
 #[derive(Clone, Copy)]
-pub(super) struct Fetched<'a>(&'a sys::rd_kafka_message_t);
+pub(crate) struct Fetched<'a>(&'a sys::rd_kafka_message_t);
 
 impl MessageQueue {
     /// A queue that nothing is forwarded to yet; reads at most `max_rows` messages at once.
@@ -54,21 +54,34 @@ impl MessageQueue {
 
     /// Takes what is there, waiting up to `timeout` for the first message if nothing is; returns how many were taken.
     pub fn take(&mut self, timeout: Duration) -> usize {
+        self.take_at_most(self.taken.capacity(), timeout)
+    }
+
+    /// The same with a limit of `max` messages below the one the queue was made with.
+    pub fn take_at_most(&mut self, max: usize, timeout: Duration) -> usize {
         debug_assert!(self.taken.is_empty());
-        let mut n = self.consume(0, self.taken.capacity());
+        let mut n = self.consume(0, max);
         if n == 0 && !timeout.is_zero() {
             // For more than one message librdkafka would sit the whole time-out through.
             n = self.consume(timeout.as_millis() as i32, 1);
             if n == 1 {
-                n += self.consume(0, self.taken.capacity() - 1);
+                n += self.consume(0, max - 1);
             }
         }
         n
     }
 
+    /// librdkafka's handle, good as long as this queue.
+    pub fn native_ptr(&self) -> *mut sys::rd_kafka_queue_t {
+        self.queue.as_ptr()
+    }
+
     fn consume(&mut self, timeout_ms: i32, max: usize) -> usize {
         let filled = self.taken.len();
         let max = max.min(self.taken.capacity() - filled);
+        if max == 0 {
+            return 0;
+        }
         // SAFETY: the spare room holds `max` pointers, and librdkafka writes as many as it returns.
         unsafe {
             let spare = self.taken.as_mut_ptr().add(filled);
@@ -191,7 +204,7 @@ impl<'a> Fetched<'a> {
 
 /// The offset of the oldest message and the one behind the newest, as last heard from the broker; `None` where nothing was
 /// heard yet.
-pub(super) fn watermarks<C: ConsumerContext>(
+pub(crate) fn watermarks<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partition: i32,
