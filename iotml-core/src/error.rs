@@ -1,6 +1,7 @@
 //! What a caller can do next about an error, and why a single row failed.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The cause behind an error, kept as it was.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -140,22 +141,49 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why a row failed: a reason to count by, and the detail a person needs.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}: {detail}")]
+/// Why a row failed: a reason to count by, and the detail a person needs. Equal if these two are.
+#[derive(Clone, Debug)]
 pub struct Cause {
     /// To count by.
     pub reason: Reason,
     /// One lower-case clause; never holds a secret.
     pub detail: String,
+    /// What the plug-in itself failed with, where it is worth more than its text. Shared, because it goes with every copy.
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync + 'static>>,
 }
 
 impl Cause {
     /// A cause.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), source: None }
+    }
+
+    /// The same with the error behind it.
+    pub fn with(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(source)), ..self }
     }
 }
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}
+
+impl std::error::Error for Cause {
+    /// The error itself and not the `Arc` around it, so that it can be told by its type.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        (self.reason, &self.detail) == (other.reason, &other.detail)
+    }
+}
+
+impl Eq for Cause {}
 
 /// A configuration that cannot be used; reported before anything is started.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -12,14 +13,21 @@ use crate::plugin::config::{LogFormat, LogTable, Secrets};
 /// The environment variable that overrides the configured level.
 const OVERRIDE: &str = "RUST_LOG";
 
-/// Starts logging for the whole process, with stars in place of `secrets`. Once: a second call has no effect.
+/// What no line of the process may hold. There is one log, and a program may start one pipeline after the other.
+static HIDDEN: LazyLock<Hidden> = LazyLock::new(Hidden::default);
+
+type Hidden = Arc<RwLock<Secrets>>;
+
+/// Starts logging for the whole process, with stars in place of `secrets`. Level and format are those of the first call; a
+/// later one only adds its secrets.
 pub fn init(table: &LogTable, secrets: Secrets) -> Result<(), ConfigError> {
     let overriding = env::var(OVERRIDE).ok().filter(|level| !level.is_empty());
     let filter = match &overriding {
         Some(level) => filter(level).map_err(|error| ConfigError::with(format!("{OVERRIDE}: {error}"), error))?,
         None => filter(&table.level)?,
     };
-    let writer = Scrubbed { secrets, inner: io::stderr };
+    HIDDEN.write().unwrap_or_else(PoisonError::into_inner).extend(&secrets);
+    let writer = Scrubbed { secrets: HIDDEN.clone(), inner: io::stderr };
     // Complaints about lines that cannot be written would go to the same stderr, and panic there.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let set = match table.format {
@@ -43,7 +51,7 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
 /// Writes lines with stars in place of secrets.
 #[derive(Clone, Debug)]
 struct Scrubbed<M> {
-    secrets: Secrets,
+    secrets: Hidden,
     inner: M,
 }
 
@@ -56,7 +64,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Scrubbed<M> {
 }
 
 struct ScrubbedWriter<'a, W> {
-    secrets: &'a Secrets,
+    secrets: &'a RwLock<Secrets>,
     inner: W,
 }
 
@@ -64,9 +72,10 @@ impl<W: Write> Write for ScrubbedWriter<'_, W> {
     /// Takes a whole line at once, which is how the subscriber writes. A log that nobody reads any more (a closed pipe, a
     /// full disk) loses its lines and stops nothing.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = match self.secrets.is_empty() {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        let _ = match secrets.is_empty() {
             true => self.inner.write_all(line),
-            false => self.inner.write_all(self.secrets.scrub(&String::from_utf8_lossy(line)).as_bytes()),
+            false => self.inner.write_all(secrets.scrub(&String::from_utf8_lossy(line)).as_bytes()),
         };
         Ok(line.len())
     }
@@ -101,7 +110,10 @@ mod tests {
         secrets.add("hunter\"2");
         let kept = Kept::default();
         let inner = kept.clone();
-        let writer = Scrubbed { secrets, inner: move || inner.clone() };
+        let hidden = Hidden::default();
+        let writer = Scrubbed { secrets: hidden.clone(), inner: move || inner.clone() };
+        // As a second pipeline of the process brings them, when the log runs already.
+        hidden.write().unwrap().extend(&secrets);
         let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(false);
         let log = || tracing::info!(password = "hunter\"2", topic = "cars", "refused: {}", "hunter\"2");
         match is_json {

@@ -27,6 +27,7 @@ pub use command::Command;
 pub use graph::{mermaid, text};
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -50,7 +51,13 @@ pub fn main(registry: Registry) -> ExitCode {
 /// Does what `arguments` say; the first is the name of the program.
 pub fn main_with(registry: Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let registry = Arc::new(registry);
-    let matches = match arguments::command(&registry).try_get_matches_from(arguments) {
+    let mut arguments = arguments.into_iter().peekable();
+    let mut command = arguments::command(&registry);
+    // What `--version` prints: a worker has its own name, not that of this crate.
+    if let Some(program) = arguments.peek().and_then(|program| Path::new(program).file_stem()) {
+        command = command.display_name(program.to_string_lossy());
+    }
+    let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version come this way too, and go to stdout.

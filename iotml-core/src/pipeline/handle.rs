@@ -136,8 +136,8 @@ impl PipelineHandle {
     pub fn wait(mut self) -> Result<Summary, PipelineError> {
         let mut failed = None;
         let mut is_drained = true;
+        let audit = self.auditor();
         let mut running: Vec<_> = self.tasks.drain(..).collect();
-        let boards: Vec<_> = running.iter().map(|task| task.board.clone()).collect();
         while !running.is_empty() {
             let (ended, rest): (Vec<_>, Vec<_>) = running.into_iter().partition(|task| task.thread.is_finished());
             running = rest;
@@ -155,8 +155,7 @@ impl PipelineHandle {
                 }
             }
         }
-        let audit = boards.iter().map(|board| board.shown().audit).fold(Audit::default(), |sum, one| sum + one);
-        failed.map_or(Ok(Summary { audit, is_drained }), Err)
+        failed.map_or(Ok(Summary { audit: audit(), is_drained }), Err)
     }
 
     /// Whether all tasks have ended.
@@ -166,7 +165,13 @@ impl PipelineHandle {
 
     /// The balance of all tasks; each task's part is consistent in itself.
     pub fn audit(&self) -> Audit {
-        self.tasks.iter().map(|task| task.board.shown().audit).fold(Audit::default(), |sum, one| sum + one)
+        self.auditor()()
+    }
+
+    /// A way to ask for the balance from elsewhere, also while another waits for the end and when it has come.
+    pub fn auditor(&self) -> impl Fn() -> Audit + Send + Sync + 'static {
+        let boards: Vec<_> = self.tasks.iter().map(|task| task.board.clone()).collect();
+        move || boards.iter().map(|board| board.shown().audit).fold(Audit::default(), |sum, one| sum + one)
     }
 
     /// How many lanes the tasks receive from at present: MQTT connections, Kafka partitions. A pipeline that reads from Kafka

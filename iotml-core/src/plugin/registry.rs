@@ -33,16 +33,27 @@ pub struct BuildContext {
 }
 
 type Build<S> = Box<dyn Fn(Value, &BuildContext) -> Result<S, ConfigError> + Send + Sync>;
+type Describe = Box<dyn Fn(&mut SchemaGenerator) -> Schema + Send + Sync>;
 
 /// One registered plug-in.
 pub struct Plugin<S> {
     /// What it does, in one line.
     pub about: &'static str,
-    schema: fn(&mut SchemaGenerator) -> Schema,
+    schema: Describe,
     build: Build<S>,
 }
 
 impl<S> Plugin<S> {
+    /// A plug-in whose configuration is described by a JSON Schema and not by a Rust type, such as one written in another
+    /// language. It goes into a map of the [`Registry`] under its `type`.
+    pub fn with_schema(
+        about: &'static str,
+        schema: Schema,
+        build: impl Fn(Value, &BuildContext) -> Result<S, ConfigError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { about, schema: Box::new(move |_| schema.clone()), build: Box::new(build) }
+    }
+
     /// The JSON Schema of its configuration.
     pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
         (self.schema)(generator)
@@ -149,7 +160,7 @@ fn plugin<C: PluginConfig, S: 'static>(
 ) -> Plugin<S> {
     Plugin {
         about,
-        schema: |generator| C::json_schema(generator),
+        schema: Box::new(|generator| C::json_schema(generator)),
         build: Box::new(move |config, context| {
             let config = serde_json::from_value(config)
                 .map_err(|source| ConfigError::with(format!("configuration does not fit: {source}"), source))?;

@@ -100,7 +100,7 @@ pub fn fates(origins: &[usize], output: &StageOutput) -> Vec<Fate> {
     assert!(output.rejected.is_sorted_by(|a, b| a.row < b.row), "rejected rows are not in ascending order");
     assert!(output.filtered.is_sorted_by(|a, b| a < b), "filtered rows are not in ascending order");
     for rejected in &output.rejected {
-        let Cause { reason, detail } = &rejected.cause;
+        let Cause { reason, detail, .. } = &rejected.cause;
         assert!(!detail.is_empty(), "row {} is rejected ({reason}) without a detail", rejected.row);
         settle(rejected.row, Fate::Rejected(*reason));
     }

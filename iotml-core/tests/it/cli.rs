@@ -53,6 +53,12 @@ fn worker() {
     std::process::exit(number.map_or(99, i32::from));
 }
 
+#[test]
+fn a_worker_gives_its_own_name_with_the_version() {
+    let (code, stdout, _) = worker_says(&["--version"]);
+    assert_eq!((code, stdout.trim()), (0, concat!("worker ", env!("CARGO_PKG_VERSION"))));
+}
+
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "cli::worker", "--nocapture", "--quiet"]).env(ARGUMENTS, arguments.join("\n"));

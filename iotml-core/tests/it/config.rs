@@ -9,7 +9,7 @@ use iotml_core::encode::{EncodeError, Encoded, Encoder};
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::{Pipeline, Tolerance};
 use iotml_core::plugin::config::{Config, Mistakes};
-use iotml_core::plugin::{HumanDuration, Registry, Remark};
+use iotml_core::plugin::{HumanDuration, Plugin, Registry, Remark};
 use iotml_core::preprocess::{PreprocessError, Preprocessor};
 use iotml_core::score::{ScoreError, Scorer};
 use iotml_core::secret::Secret;
@@ -284,6 +284,41 @@ fn a_configured_pipeline_runs() {
     let summary = Pipeline::start(config.pipeline(), Default::default()).unwrap().wait().unwrap();
     assert_eq!((summary.audit.received, summary.audit.delivered), (25, 25));
     assert_eq!(stored.texts(), (0..25).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_plugin_may_bring_a_json_schema_of_its_own() {
+    let schema = serde_json::json!({
+        "type": "object",
+        "properties": { "factor": { "$ref": "#/$defs/Factor" } },
+        "required": ["factor"],
+        "$defs": { "Factor": { "type": "number", "minimum": 0 } },
+    });
+    let mut registry = registry();
+    let build = |config: serde_json::Value, _: &_| match config["factor"].as_f64() {
+        Some(13.0) => Err(ConfigError::new("13 is no lucky number")),
+        _ => Ok(Box::new(Same) as Box<dyn Preprocessor>),
+    };
+    let plugin = Plugin::with_schema("Multiplies", schema.try_into().unwrap(), build);
+    registry.preprocessors.insert("multiply", plugin);
+    let registry = Arc::new(registry);
+    let parse = |factor: &str| {
+        let table = format!("type = \"multiply\"\n{factor}\n");
+        let text = with(&[("type = \"clamp\"\ncolumns = { speed = [0, 80] }\n", &table)]);
+        let parsed = Config::parse(&text, Path::new("cars.toml"), &registry);
+        parsed.map(|_| ()).map_err(|mistakes| mistakes.mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(parse("factor = 2"), Ok(()));
+    for (wrong, want) in [
+        ("factr = 2", "line 26: preprocess[0].factr: unknown key; did you mean `factor`?"),
+        ("factor = -1", "line 26: preprocess[0].factor: must be at least 0"),
+        ("factor = 13", "line 24: preprocess[0]: 13 is no lucky number"),
+    ] {
+        let found = parse(wrong).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(want.split_once(": ").unwrap().1), "{found:?}");
+    }
+    let whole = iotml_core::plugin::config::schema(&registry);
+    assert!(whole.pointer("/$defs/Factor").is_some() && whole.pointer("/$defs/preprocess.multiply").is_some());
 }
 
 #[test]

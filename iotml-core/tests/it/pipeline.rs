@@ -257,6 +257,31 @@ fn tolerance_none_fails_at_the_row_and_acknowledges_nothing_behind_it() {
     assert!(log.acked() <= 2);
 }
 
+/// Refuses every row with an error of its own.
+struct Refusing;
+
+impl Preprocessor for Refusing {
+    fn apply(&mut self, batch: Batch) -> Result<StageOutput, PreprocessError> {
+        let cause = Cause::new(Reason::Custom("rude"), "not today").with(std::io::Error::other("its own words"));
+        let rejected = (0..batch.len() as u32).map(|row| Rejected { row, cause: cause.clone() }).collect();
+        Ok(StageOutput { batch: batch.take(&[]).unwrap(), rejected, filtered: vec![] })
+    }
+}
+
+#[test]
+fn the_error_behind_a_cause_is_kept() {
+    let log = MemoryLog::default();
+    log.publish(["1"]);
+    let build = move || {
+        let preprocessors: Vec<(String, Box<dyn Preprocessor>)> = vec![("refusing".to_owned(), Box::new(Refusing))];
+        TaskStages { preprocessors, ..pass_through(&log, 1, &MemorySink::new()) }
+    };
+    let error = start(quick(), build).unwrap().wait().unwrap_err();
+    assert!(error.report().ends_with("rude: not today: its own words"), "{}", error.report());
+    let cause = std::error::Error::source(&error).and_then(std::error::Error::source).unwrap();
+    assert!(cause.downcast_ref::<std::io::Error>().is_some(), "{cause:?}");
+}
+
 #[test]
 fn a_write_that_may_pass_is_tried_again_in_its_place() {
     let (log, sink) = (MemoryLog::default(), MemorySink::new());

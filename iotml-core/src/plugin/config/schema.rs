@@ -20,7 +20,10 @@ pub fn schema(registry: &Registry) -> Value {
         for name in registry.names(stage) {
             let Some(schema) = registry.schema(stage, name, &mut generator) else { continue };
             let definition = format!("{stage}.{name}");
-            definitions.insert(definition.clone(), with_type(schema.to_value(), name));
+            let mut schema = schema.to_value();
+            // One that was written by hand brings its definitions along, and references count from the root.
+            definitions.extend(take(&mut schema, "$defs"));
+            definitions.insert(definition.clone(), with_type(schema, name));
             choices.push(json!({ "$ref": format!("#/$defs/{definition}") }));
         }
         let choice = json!({ "description": choice_of(stage), "oneOf": choices });
@@ -57,7 +60,9 @@ pub fn schema(registry: &Registry) -> Value {
 pub(crate) fn plugin_schema(registry: &Registry, stage: Stage, name: &str) -> Option<Value> {
     let mut generator = generator();
     let mut schema = registry.schema(stage, name, &mut generator)?.to_value();
-    schema["$defs"] = Value::Object(generator.take_definitions(true));
+    let mut definitions = take(&mut schema, "$defs");
+    definitions.extend(generator.take_definitions(true));
+    schema["$defs"] = Value::Object(definitions);
     close(&mut schema);
     Some(schema)
 }
