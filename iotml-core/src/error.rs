@@ -149,7 +149,7 @@ pub struct Cause {
     /// One lower-case clause; never holds a secret.
     pub detail: String,
     /// What the plug-in itself failed with, where it is worth more than its text. Shared, because it goes with every copy.
-    pub source: Option<Arc<dyn std::error::Error + Send + Sync + 'static>>,
+    pub source: Option<Arc<BoxError>>,
 }
 
 impl Cause {
@@ -159,8 +159,8 @@ impl Cause {
     }
 
     /// The same with the error behind it.
-    pub fn with(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self { source: Some(Arc::new(source)), ..self }
+    pub fn with(self, source: impl Into<BoxError>) -> Self {
+        Self { source: Some(Arc::new(source.into())), ..self }
     }
 }
 
@@ -171,9 +171,9 @@ impl fmt::Display for Cause {
 }
 
 impl std::error::Error for Cause {
-    /// The error itself and not the `Arc` around it, so that it can be told by its type.
+    /// The error itself and not what is around it, so that it can be told by its type.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.source.as_deref().map(|source| &**source as _)
     }
 }
 

@@ -17,6 +17,8 @@ import_exception!(iotml.exceptions, EncodeError);
 import_exception!(iotml.exceptions, SinkError);
 import_exception!(iotml.exceptions, ModelError);
 import_exception!(iotml.exceptions, PipelineError);
+import_exception!(iotml.exceptions, RetryableError);
+import_exception!(iotml.exceptions, UnknownColumnError);
 import_exception!(iotml.exceptions, ForkedError);
 
 /// Makes an exception of a message.

@@ -8,14 +8,20 @@
 //! | `capsule.rs` | Arrow data in and out |
 //! | `model.rs` | models as files and bytes |
 //! | `scorer/` | `Scorer` |
+//! | `pipeline/` | pipelines, and their stages written in Python |
+//! | `embedded.rs` | servers inside the process |
+//! | `cli.rs` | the command line of a worker, the demo, the simulator |
 
 mod array;
 // Until the areas that use all of them are here.
 #[allow(dead_code)]
 mod capsule;
+mod cli;
+mod embedded;
 #[allow(dead_code)]
 mod error;
 mod model;
+mod pipeline;
 #[allow(dead_code)]
 mod process;
 mod scorer;
@@ -36,6 +42,13 @@ mod _iotml {
     use crate::model::{check_model, embed_manifest};
     #[pymodule_export]
     use crate::scorer::{Prediction, Scorer};
+
+    #[pymodule_export]
+    use crate::cli::run_command;
+    #[pymodule_export]
+    use crate::embedded::{PyEmbeddedKafka, PyEmbeddedMqtt};
+    #[pymodule_export]
+    use crate::pipeline::{Pipeline, PyBatch, Stats, Task, stop_pipelines, toml_text};
 
     #[pymodule_init]
     fn init(py: Python<'_>) -> PyResult<()> {

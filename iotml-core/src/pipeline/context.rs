@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Tolerance;
 use crate::metrics::Metrics;
 
 /// What a stage is told when it opens.
@@ -15,6 +16,8 @@ pub struct TaskContext {
     pub task: usize,
     /// Number of tasks of the pipeline in this instance.
     pub n_tasks: usize,
+    /// What happens to a row that fails for good: with `none`, a stage need not look at the rows behind the first bad one.
+    pub tolerance: Tolerance,
     /// Metrics with the labels `pipeline` and `task` already set.
     pub metrics: Metrics,
 }
@@ -23,6 +26,7 @@ impl TaskContext {
     /// The context of a single task, for tests and for stages used without a pipeline.
     pub fn single(pipeline: &str) -> Self {
         let metrics = Metrics::default().with(&[("pipeline", pipeline), ("task", "0")]);
-        Self { pipeline: pipeline.into(), instance: "local".into(), task: 0, n_tasks: 1, metrics }
+        let tolerance = Tolerance::default();
+        Self { pipeline: pipeline.into(), instance: "local".into(), task: 0, n_tasks: 1, tolerance, metrics }
     }
 }

@@ -41,6 +41,7 @@ impl Pipeline {
                 instance: spec.instance.clone(),
                 task: number,
                 n_tasks: spec.n_tasks,
+                tolerance: spec.options.tolerance,
                 metrics: metrics.with(&[("pipeline", &spec.name), ("task", &label)]),
             };
             let board = Arc::new(Board::default());

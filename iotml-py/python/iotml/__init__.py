@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iotml._iotml import Prediction, Scorer, __version__, check_model, embed_manifest
+from iotml._iotml import Batch, Prediction, Scorer, Stats, Task, __version__, check_model, embed_manifest
 from iotml.exceptions import (
     ConfigError,
     DecodeError,
@@ -13,12 +13,17 @@ from iotml.exceptions import (
     ModelError,
     PipelineError,
     PreprocessError,
+    RetryableError,
     ScoreError,
     SinkError,
     SourceError,
+    UnknownColumnError,
 )
+from iotml.pipeline import Pipeline, PipelineBuilder
+from iotml.plugins import Plugins, Result
 
 __all__ = [
+    "Batch",
     "ConfigError",
     "DecodeError",
     "EncodeError",
@@ -26,13 +31,21 @@ __all__ = [
     "ForkedError",
     "IotmlError",
     "ModelError",
+    "Pipeline",
+    "PipelineBuilder",
     "PipelineError",
+    "Plugins",
     "Prediction",
     "PreprocessError",
+    "Result",
+    "RetryableError",
     "ScoreError",
     "Scorer",
     "SinkError",
     "SourceError",
+    "Stats",
+    "Task",
+    "UnknownColumnError",
     "__version__",
     "check_model",
     "embed_manifest",

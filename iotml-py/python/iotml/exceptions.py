@@ -14,7 +14,12 @@ class IotmlError(Exception):
 
 
 class ConfigError(IotmlError, ValueError):
-    """An argument or a configuration that cannot be used; nothing was started."""
+    """An argument or a configuration that cannot be used; nothing was started.
+
+    `mistakes` lists what is wrong with a document, each with its place and line.
+    """
+
+    mistakes: list[str] = []  # noqa: RUF012 - replaced, never changed
 
 
 class SourceError(IotmlError, OSError):
@@ -53,6 +58,18 @@ class ExportError(IotmlError, ValueError):
 
 class PipelineError(IotmlError, RuntimeError):
     """A pipeline that could not start or that failed."""
+
+
+class UnknownColumnError(PipelineError, KeyError):
+    """A plug-in asked a batch for a column that is not there; the message names those that are. It ends the pipeline."""
+
+    def __str__(self) -> str:
+        """Without the quotes that `KeyError` puts around its message."""
+        return str(self.args[0]) if self.args else ""
+
+
+class RetryableError(IotmlError):
+    """Raised by a plug-in: the same rows may succeed later, within `errors.retry.timeout`."""
 
 
 class ForkedError(IotmlError, RuntimeError):

@@ -1,0 +1,7 @@
+"""`python -m iotml`."""
+
+import sys
+
+from iotml.cli import main
+
+sys.exit(main())

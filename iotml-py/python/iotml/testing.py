@@ -1,0 +1,7 @@
+"""Servers inside this process, for tests and notebooks without servers."""
+
+from __future__ import annotations
+
+from iotml._iotml import EmbeddedKafka, EmbeddedMqtt
+
+__all__ = ["EmbeddedKafka", "EmbeddedMqtt"]

@@ -1,0 +1,91 @@
+"""Topics of a test: filled and read with confluent-kafka, which knows nothing of iotml."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+
+class Record(NamedTuple):
+    """A record that was read."""
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+    @property
+    def json(self) -> Any:
+        """The value as JSON."""
+        return json.loads(self.value or b"null")
+
+
+def create(bootstrap: str, topic: str, partitions: int = 1) -> None:
+    """Creates a topic on a real cluster; the embedded one does it by itself at the first message."""
+    if bootstrap == os.environ.get("IOTML_KAFKA"):
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(timeout=30)
+
+
+def fill(
+    bootstrap: str, topic: str, values: Iterable[Any], *, keys: Sequence[str] | None = None, partition: int = 0
+) -> None:
+    """Writes values in order, as JSON unless they are bytes."""
+    create(bootstrap, topic)
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+    failures: list[object] = []
+    for number, value in enumerate(values):
+        payload = value if isinstance(value, bytes) else json.dumps(value).encode()
+        key = keys[number % len(keys)] if keys else None
+        while True:
+            try:
+                producer.produce(
+                    topic, payload, key, partition, on_delivery=lambda error, _: error and failures.append(error)
+                )
+                break
+            except BufferError:
+                producer.poll(0.05)
+    assert producer.flush(30) == 0, "not everything was written"
+    assert not failures, failures
+
+
+def read(bootstrap: str, topic: str) -> list[Record]:
+    """Everything that is in a topic now, by partition and offset."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "enable.auto.commit": False})
+    records: list[Record] = []
+    try:
+        partitions = sorted(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        ends = {}
+        for partition in partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+            if high > low:
+                ends[partition] = high
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
+        deadline = monotonic() + 30
+        while ends:
+            assert monotonic() < deadline, f"{topic} ends before {ends}"
+            message = consumer.poll(0.2)
+            if message is None or message.error():
+                continue
+            headers = {name: value for name, value in message.headers() or []}
+            records.append(Record(message.partition(), message.key(), message.value(), headers))
+            if message.offset() + 1 >= ends.get(message.partition(), 0):
+                ends.pop(message.partition(), None)
+    finally:
+        consumer.close()
+    return sorted(records, key=lambda record: record.partition)
+
+
+def committed(bootstrap: str, topic: str, group: str, partition: int = 0) -> int:
+    """The offset that a group has committed; -1001 where it has none."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
+    try:
+        return int(consumer.committed([TopicPartition(topic, partition)], timeout=30)[0].offset)
+    finally:
+        consumer.close()
