@@ -10,6 +10,7 @@ from iotml.exceptions import (
     ExportError,
     ForkedError,
     IotmlError,
+    MissingPackageError,
     ModelError,
     PipelineError,
     PreprocessError,
@@ -19,8 +20,10 @@ from iotml.exceptions import (
     SourceError,
     UnknownColumnError,
 )
+from iotml.manifest import Manifest
 from iotml.pipeline import Pipeline, PipelineBuilder
 from iotml.plugins import Plugins, Result
+from iotml.train import calibrate, export_onnx
 
 __all__ = [
     "Batch",
@@ -30,6 +33,8 @@ __all__ = [
     "ExportError",
     "ForkedError",
     "IotmlError",
+    "Manifest",
+    "MissingPackageError",
     "ModelError",
     "Pipeline",
     "PipelineBuilder",
@@ -47,6 +52,8 @@ __all__ = [
     "Task",
     "UnknownColumnError",
     "__version__",
+    "calibrate",
     "check_model",
     "embed_manifest",
+    "export_onnx",
 ]

@@ -74,3 +74,7 @@ class RetryableError(IotmlError):
 
 class ForkedError(IotmlError, RuntimeError):
     """A native handle used in another process than the one that opened it."""
+
+
+class MissingPackageError(IotmlError, ImportError):
+    """An optional package that is not installed; the message names the extra of iotml that brings it."""
