@@ -1,0 +1,92 @@
+"""Scaling fitted to data, in one pass over it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from iotml.exceptions import ConfigError
+from iotml.manifest import Feature, RangeScale, Scale, StandardScale
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Statistics:
+    """Count, mean, deviation and range of every column of rows `[n, n_features]` that come in batches.
+
+    >>> found = Statistics.of([np.float32([[1, 10]]), np.float32([[3, 30]])])
+    >>> found.n_rows, found.mean.tolist(), found.std.tolist(), found.min.tolist()
+    (2, [2.0, 20.0], [1.0, 10.0], [1.0, 10.0])
+    """
+
+    def __init__(self, n_features: int) -> None:
+        """Start with no rows."""
+        self.n_rows = 0
+        self.mean: FloatArray = np.zeros(n_features)
+        self.min: FloatArray = np.full(n_features, np.inf)
+        self.max: FloatArray = np.full(n_features, -np.inf)
+        self._squares: FloatArray = np.zeros(n_features)
+
+    @classmethod
+    def of(cls, batches: Iterable[npt.NDArray[np.float32]]) -> Statistics:
+        """Take the statistics of all batches; raises `ConfigError` if there are no rows, or one has NaN or infinity."""
+        found: Statistics | None = None
+        for batch in batches:
+            if found is None:
+                found = cls(batch.shape[1])
+            found.add(batch)
+        if found is None or found.n_rows == 0:
+            raise ConfigError("there are no rows to train on: look at the range, the filter and the topic")
+        return found
+
+    def add(self, batch: npt.NDArray[np.float32]) -> None:
+        """Take in rows `[n, n_features]`; raises `ConfigError` for one with NaN or infinity."""
+        if not len(batch):
+            return
+        if not np.isfinite(batch).all():
+            row, column = np.argwhere(~np.isfinite(batch))[0]
+            raise ConfigError(
+                f"training row {self.n_rows + row} has {batch[row, column]} in column {column}; leave such rows out"
+            )
+        rows = batch.astype(np.float64)
+        mean, n_all = rows.mean(axis=0), self.n_rows + len(rows)
+        # Merged by the means of both parts, since sums of squares would lose what the deviation is made of.
+        step = mean - self.mean
+        self._squares += ((rows - mean) ** 2).sum(axis=0) + step**2 * self.n_rows * len(rows) / n_all
+        self.mean = self.mean + step * len(rows) / n_all
+        self.min, self.max = np.minimum(self.min, rows.min(axis=0)), np.maximum(self.max, rows.max(axis=0))
+        self.n_rows = n_all
+
+    @property
+    def std(self) -> FloatArray:
+        """The deviation of every column from its mean."""
+        return np.sqrt(self._squares / max(self.n_rows, 1))
+
+
+def fit_range(features: Sequence[str | Feature], found: Statistics) -> tuple[Feature, ...]:
+    """Features scaled so that what the rows hold becomes -1 to 1; a `Feature` keeps the scale or constant it has."""
+    return _fit(features, found, lambda at: RangeScale(float(found.min[at]), float(found.max[at])))
+
+
+def fit_standard(features: Sequence[str | Feature], found: Statistics) -> tuple[Feature, ...]:
+    """Features scaled to mean 0 and deviation 1; a `Feature` keeps the scale or constant it has."""
+    return _fit(features, found, lambda at: StandardScale(float(found.mean[at]), float(found.std[at])))
+
+
+def _fit(features: Sequence[str | Feature], found: Statistics, scale: Callable[[int], Scale]) -> tuple[Feature, ...]:
+    named = [Feature(feature) if isinstance(feature, str) else feature for feature in features]
+    if len(named) != len(found.mean):
+        raise ConfigError(f"there are {len(named)} features for rows of {len(found.mean)} numbers")
+    for at, feature in enumerate(named):
+        if feature.scale is not None or feature.constant is not None:
+            continue
+        if found.min[at] == found.max[at]:
+            raise ConfigError(
+                f"{feature.name} is always {found.min[at]:g} in the training rows, so it cannot be scaled: "
+                f"leave it out, or give it as Feature({feature.name!r}, constant=0.0)"
+            )
+        named[at] = dataclasses.replace(feature, scale=scale(at))
+    return tuple(named)
