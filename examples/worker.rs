@@ -49,6 +49,32 @@ mod tests {
         }
     }
 
+    /// Every key of an object in a JSON Schema.
+    fn keys(schema: &serde_json::Value, found: &mut Vec<String>) {
+        for (word, inner) in schema.as_object().into_iter().flatten() {
+            if let ("properties", Some(properties)) = (word.as_str(), inner.as_object()) {
+                found.extend(properties.keys().cloned());
+                properties.values().for_each(|property| keys(property, found));
+            } else {
+                keys(inner, found);
+            }
+        }
+        schema.as_array().into_iter().flatten().for_each(|inner| keys(inner, found));
+    }
+
+    #[test]
+    fn keys_are_in_snake_case_but_for_words_of_kafka_connect_and_librdkafka() {
+        let mut found = Vec::new();
+        keys(&iotml_core::plugin::config::schema(&registry()), &mut found);
+        assert!(found.len() > 100 && found.contains(&"max_batch_rows".to_owned()), "{found:?}");
+        let is_snake = |key: &str| key.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        let is_known =
+            |key: &str| key.starts_with("errors.") || ["tasks.max", "topics.regex", "bootstrap.servers"].contains(&key);
+        found.retain(|key| !is_snake(key) && !is_known(key));
+        found.dedup();
+        assert_eq!(found, [] as [&str; 0]);
+    }
+
     #[test]
     fn every_stage_has_plugins() {
         let registry = registry();

@@ -100,7 +100,7 @@ impl Trouble {
                 (Class::Fatal, "it does not speak mqtt 5")
             }
             Code::ClientIdentifierNotValid | Code::BadClientId => {
-                (Class::Fatal, "it refused the client id; set `client.id`")
+                (Class::Fatal, "it refused the client id; set `client_id`")
             }
             Code::Banned | Code::BadAuthenticationMethod => (Class::Fatal, "it does not let this client in"),
             Code::UseAnotherServer | Code::ServerMoved => (Class::Fatal, "it moved; change `server`"),

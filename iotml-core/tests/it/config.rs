@@ -189,8 +189,8 @@ instance = "worker-1"
 "errors.tolerance" = "all"
 "errors.retry.timeout" = "forever"
 "errors.retry.delay.max" = "1s"
-"drain.timeout" = "3s"
-"max.in.flight.bytes" = "4MiB"
+drain_timeout = "3s"
+max_in_flight_bytes = "4MiB"
 
 [source]
 type = "kafka"
@@ -353,8 +353,8 @@ fn every_kind_of_mistake_has_its_words() {
             "line 5: pipeline.tasks: a key with dots in it must be written in quotes; did you mean `\"tasks.max\"`?",
         ),
         (
-            ("\"drain.timeout\" = \"3s\"", "\"drain.timeout\" = \"3 seconds\""),
-            "line 9: pipeline.\"drain.timeout\": is not valid; write it like 500ms or 10s or 5m",
+            ("drain_timeout = \"3s\"", "drain_timeout = \"3 seconds\""),
+            "line 9: pipeline.drain_timeout: is not valid; write it like 500ms or 10s or 5m",
         ),
         (("topics = [", "topics = [1, "), "line 14: source.topics[0]: must be a string, not a whole number"),
         (("topics = [\"sensor-data\"]\n", ""), "line 12: source.topics: is missing"),
@@ -426,7 +426,7 @@ fn a_value_that_cannot_be_put_in_is_one_mistake_at_its_place() {
     let expect = [
         "line 5: pipeline.\"tasks.max\": file /absent cannot be read: No such file or directory (os error 2)"
             .to_owned(),
-        format!("line 9: pipeline.\"drain.timeout\": {absent}"),
+        format!("line 9: pipeline.drain_timeout: {absent}"),
         format!("line 15: source.login.password: {absent}"),
     ];
     assert_eq!(mistakes(&text), expect);

@@ -26,7 +26,7 @@ pub struct KafkaSourceConfig {
     #[serde(default)]
     pub topics: Vec<String>,
     /// Read every topic whose name matches this regular expression, now and later; instead of `topics`.
-    #[serde(default, rename = "topics.regex", alias = "topics_regex")]
+    #[serde(default, rename = "topics.regex")]
     pub topics_regex: Option<String>,
     /// Where a group begins that has never read a topic before.
     #[serde(default)]

@@ -36,7 +36,7 @@ pub struct MqttSinkConfig {
     #[serde(default)]
     pub headers: bool,
     /// Start of the client id; instance, task and a random part are appended. Default: the pipeline's name.
-    #[serde(default, rename = "client.id")]
+    #[serde(default)]
     pub client_id: Option<String>,
     /// User name.
     #[serde(default)]
@@ -48,16 +48,16 @@ pub struct MqttSinkConfig {
     #[serde(default)]
     pub tls: TlsConfig,
     /// Interval of MQTT keep-alives.
-    #[serde(default = "default_keep_alive", rename = "keep.alive")]
+    #[serde(default = "default_keep_alive")]
     pub keep_alive: HumanDuration,
     /// How long connecting may take.
-    #[serde(default = "default_connect_timeout", rename = "connect.timeout")]
+    #[serde(default = "default_connect_timeout")]
     pub connect_timeout: HumanDuration,
     /// How long the broker may take to acknowledge a row before it is written again.
-    #[serde(default = "default_delivery_timeout", rename = "delivery.timeout")]
+    #[serde(default = "default_delivery_timeout")]
     pub delivery_timeout: HumanDuration,
     /// Rows sent and not yet acknowledged.
-    #[serde(default = "default_window", rename = "max.in.flight")]
+    #[serde(default = "default_window")]
     pub max_in_flight: usize,
 }
 
@@ -92,7 +92,7 @@ impl MqttSinkConfig {
             return Err(ConfigError::new(format!("qos is {}; it must be 0, 1 or 2", self.qos)));
         }
         if self.max_in_flight == 0 || self.max_in_flight > 60_000 {
-            return Err(ConfigError::new("max.in.flight must be between 1 and 60000"));
+            return Err(ConfigError::new("max_in_flight must be between 1 and 60000"));
         }
         if self.password.is_some() && self.username.is_none() {
             return Err(ConfigError::new("password is set without username"));
@@ -144,7 +144,7 @@ mod tests {
             ("{car}", |c| c.topic = "a/{car}".into()),
             ("wildcards", |c| c.topic = "a/#".into()),
             ("qos", |c| c.qos = 3),
-            ("max.in.flight", |c| c.max_in_flight = 0),
+            ("max_in_flight", |c| c.max_in_flight = 0),
             ("username", |c| c.password = Some(Secret::new("p"))),
         ];
         for (name, change) in wrong {

@@ -116,7 +116,7 @@ impl MqttSink {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if is_about_the_row(&error) => written.rejected.push(self.refused(row, &error)),
                 Ok(Err(error)) => written.retryable.push(self.refused(row, &error)),
-                Err(_) => written.retryable.push(self.refused(row, &"not acknowledged within delivery.timeout")),
+                Err(_) => written.retryable.push(self.refused(row, &"not acknowledged within delivery_timeout")),
             }
         }
     }

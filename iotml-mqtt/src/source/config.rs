@@ -29,7 +29,7 @@ pub struct MqttSourceConfig {
     pub connections: usize,
     /// Start of the client ids; the instance, task and connection are appended, so that a restarted process
     /// resumes its own sessions. Default: the pipeline's name.
-    #[serde(default, rename = "client.id")]
+    #[serde(default)]
     pub client_id: Option<String>,
     /// User name.
     #[serde(default)]
@@ -41,38 +41,38 @@ pub struct MqttSourceConfig {
     #[serde(default)]
     pub tls: TlsConfig,
     /// Unacknowledged messages that the broker may send per connection (MQTT's Receive Maximum). Brokers have limits of their own.
-    #[serde(default = "default_window", rename = "receive.maximum")]
+    #[serde(default = "default_window")]
     pub receive_maximum: u16,
     /// How long the broker keeps session and messages while no one is connected.
-    #[serde(default = "default_expiry", rename = "session.expiry")]
+    #[serde(default = "default_expiry")]
     pub session_expiry: HumanDuration,
     /// Interval of MQTT keep-alives.
-    #[serde(default = "default_keep_alive", rename = "keep.alive")]
+    #[serde(default = "default_keep_alive")]
     pub keep_alive: HumanDuration,
     /// How long one attempt to connect may take.
-    #[serde(default = "default_connect_timeout", rename = "connect.timeout")]
+    #[serde(default = "default_connect_timeout")]
     pub connect_timeout: HumanDuration,
     /// A batch closes at this many messages.
-    #[serde(default = "default_rows", rename = "batch.max.rows")]
-    pub batch_max_rows: usize,
+    #[serde(default = "default_rows")]
+    pub max_batch_rows: usize,
     /// A batch closes this long after its first message; earlier when the window is exhausted or nothing more is coming.
-    #[serde(default = "default_delay", rename = "batch.max.delay")]
-    pub batch_max_delay: HumanDuration,
+    #[serde(default = "default_delay")]
+    pub max_batch_delay: HumanDuration,
     /// Retained messages of the broker.
     #[serde(default)]
     pub retained: Retained,
     /// What an empty payload becomes.
-    #[serde(default, rename = "empty.payload")]
+    #[serde(default)]
     pub empty_payload: EmptyPayload,
     /// What is kept as headers.
     #[serde(default)]
     pub headers: KeptHeaders,
     /// Messages of QoS 0 kept in memory until polled, per task; what arrives beyond is dropped and counted, as QoS 0 allows.
-    #[serde(default = "default_qos0_rows", rename = "qos0.max.rows")]
-    pub qos0_max_rows: usize,
+    #[serde(default = "default_qos0_rows")]
+    pub max_qos0_rows: usize,
     /// Bytes received and not yet taken by the pipeline, per task, at which the source stops reading.
-    #[serde(default = "default_buffer", rename = "buffer.max.size")]
-    pub buffer_max_size: ByteSize,
+    #[serde(default = "default_buffer")]
+    pub max_buffer_bytes: ByteSize,
     /// What receives: `late` acknowledges to the broker only what is durable; `paho` keeps messages in a spool on disk and acknowledges at once.
     #[serde(default)]
     pub backend: BackendKind,
@@ -80,7 +80,7 @@ pub struct MqttSourceConfig {
     #[serde(default)]
     pub spool: Option<SpoolConfig>,
     /// Version of the protocol; `3.1.1` with the `paho` backend only.
-    #[serde(default, rename = "mqtt.version")]
+    #[serde(default)]
     pub mqtt_version: MqttVersion,
 }
 
@@ -114,8 +114,8 @@ pub struct SpoolConfig {
     /// Folder; each connection has one of its own below it.
     pub dir: PathBuf,
     /// Bytes on disk per connection. A full spool stops receiving.
-    #[serde(default = "default_spool", rename = "max.size")]
-    pub max_size: ByteSize,
+    #[serde(default = "default_spool")]
+    pub max_bytes: ByteSize,
     /// Whether a message is forced to the medium before it is acknowledged, so that it survives a power cut as well as a kill.
     #[serde(default)]
     pub fsync: bool,
@@ -199,13 +199,13 @@ impl MqttSourceConfig {
             session_expiry: default_expiry(),
             keep_alive: default_keep_alive(),
             connect_timeout: default_connect_timeout(),
-            batch_max_rows: default_rows(),
-            batch_max_delay: default_delay(),
+            max_batch_rows: default_rows(),
+            max_batch_delay: default_delay(),
             retained: Retained::default(),
             empty_payload: EmptyPayload::default(),
             headers: KeptHeaders::default(),
-            qos0_max_rows: default_qos0_rows(),
-            buffer_max_size: default_buffer(),
+            max_qos0_rows: default_qos0_rows(),
+            max_buffer_bytes: default_buffer(),
             backend: BackendKind::default(),
             spool: None,
             mqtt_version: MqttVersion::default(),
@@ -219,10 +219,10 @@ impl MqttSourceConfig {
         let mapping = Mapping::compile(&self.topics, self.group.as_deref())?;
         let positive = [
             ("connections", self.connections),
-            ("receive.maximum", usize::from(self.receive_maximum)),
-            ("batch.max.rows", self.batch_max_rows),
-            ("qos0.max.rows", self.qos0_max_rows),
-            ("buffer.max.size", self.buffer_max_size.0),
+            ("receive_maximum", usize::from(self.receive_maximum)),
+            ("max_batch_rows", self.max_batch_rows),
+            ("max_qos0_rows", self.max_qos0_rows),
+            ("max_buffer_bytes", self.max_buffer_bytes.0),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::new(format!("{name} must be at least 1")));
@@ -245,11 +245,11 @@ impl MqttSourceConfig {
         }
         let keep_alive = self.keep_alive.0.as_secs();
         if !(1..=65_535).contains(&keep_alive) {
-            return Err(ConfigError::new("keep.alive must be between 1s and 65535s"));
+            return Err(ConfigError::new("keep_alive must be between 1s and 65535s"));
         }
         if self.session_expiry.0.as_secs() == 0 {
             return Err(ConfigError::new(
-                "session.expiry must be at least 1s: without a session unacknowledged messages would be lost on a reconnect",
+                "session_expiry must be at least 1s: without a session unacknowledged messages would be lost on a reconnect",
             ));
         }
         Ok((server, mapping))
@@ -261,12 +261,12 @@ impl MqttSourceConfig {
                 "backend \"paho\" is not part of this program; build it with feature paho of iotml-mqtt"
             }
             (BackendKind::Paho, None) => "backend \"paho\" needs a spool; set spool.dir",
-            (BackendKind::Paho, Some(spool)) if spool.max_size.0 == 0 => "spool.max.size must be more than 0B",
+            (BackendKind::Paho, Some(spool)) if spool.max_bytes.0 == 0 => "spool.max_bytes must be more than 0B",
             (BackendKind::Late, Some(_)) => {
                 "spool is set but backend is \"late\", which needs none; set backend = \"paho\""
             }
             (BackendKind::Late, None) if self.mqtt_version == MqttVersion::V3 => {
-                "mqtt.version \"3.1.1\" needs backend = \"paho\": late acknowledgement needs MQTT 5"
+                "mqtt_version \"3.1.1\" needs backend = \"paho\": late acknowledgement needs MQTT 5"
             }
             _ => return Ok(()),
         };
@@ -335,9 +335,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused() {
-        let json = r#"{ "server": "mqtt://localhost", "topics": [], "recieve.maximum": 5 }"#;
+        let json = r#"{ "server": "mqtt://localhost", "topics": [], "recieve_maximum": 5 }"#;
         let error = serde_json::from_str::<MqttSourceConfig>(json).unwrap_err().to_string();
-        assert!(error.contains("recieve.maximum") && error.contains("receive.maximum"), "{error}");
+        assert!(error.contains("recieve_maximum") && error.contains("receive_maximum"), "{error}");
     }
 
     #[test]
@@ -355,11 +355,11 @@ mod tests {
         let base = MqttSourceConfig::new("mqtt://localhost", TopicConfig::new("a/#"));
         type Change = fn(&mut MqttSourceConfig);
         let wrong: [(&str, Change); 6] = [
-            ("receive.maximum", |c| c.receive_maximum = 0),
-            ("batch.max.rows", |c| c.batch_max_rows = 0),
+            ("receive_maximum", |c| c.receive_maximum = 0),
+            ("max_batch_rows", |c| c.max_batch_rows = 0),
             ("qos", |c| c.topics[0].qos = 3),
-            ("session.expiry", |c| c.session_expiry = HumanDuration::from_millis(10)),
-            ("keep.alive", |c| c.keep_alive = HumanDuration::from_millis(10)),
+            ("session_expiry", |c| c.session_expiry = HumanDuration::from_millis(10)),
+            ("keep_alive", |c| c.keep_alive = HumanDuration::from_millis(10)),
             ("username", |c| c.password = Some(Secret::new("p"))),
         ];
         for (name, change) in wrong {

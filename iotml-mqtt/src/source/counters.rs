@@ -22,7 +22,7 @@ impl Counters {
             redelivered: counter("redelivered_messages", "Messages that came again on a resumed session."),
             reconnects: counter("reconnects", "Connections lost after they stood."),
             lost_sessions: counter("lost_sessions", "Sessions that the broker no longer had after a reconnect."),
-            dropped: counter("dropped_messages", "Messages of QoS 0 dropped because qos0.max.rows were waiting."),
+            dropped: counter("dropped_messages", "Messages of QoS 0 dropped because max_qos0_rows were waiting."),
         }
     }
 }

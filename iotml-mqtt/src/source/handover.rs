@@ -92,7 +92,7 @@ mod tests {
         config.empty_payload = empty;
         let (server, mapping) = config.compile(1).unwrap();
         let max_delay = std::time::Duration::ZERO;
-        let limits = Limits { max_rows: 1, max_delay, qos0_max_rows: 1, max_bytes: 1 << 20 };
+        let limits = Limits { max_rows: 1, max_delay, max_qos0_rows: 1, max_bytes: 1 << 20 };
         let shared = Shared {
             inbox: Inbox::new(limits),
             counters: Counters::new(&Metrics::default()),

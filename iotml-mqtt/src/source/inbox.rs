@@ -33,7 +33,7 @@ pub(super) struct Limits {
     /// or this long after its first.
     pub(super) max_delay: Duration,
     /// Messages of QoS 0 that may wait.
-    pub(super) qos0_max_rows: usize,
+    pub(super) max_qos0_rows: usize,
     /// Bytes that may wait.
     pub(super) max_bytes: usize,
 }
@@ -121,7 +121,7 @@ impl Inbox {
 
     /// Whether one more message of QoS 0 finds room.
     pub(super) fn has_room_for_qos0(&self) -> bool {
-        self.lock().n_qos0 < self.limits.qos0_max_rows
+        self.lock().n_qos0 < self.limits.max_qos0_rows
     }
 
     /// Whether the connections may go on reading.
@@ -242,8 +242,8 @@ mod tests {
 
     use super::*;
 
-    fn inbox(max_rows: usize, max_delay: u64, qos0_max_rows: usize) -> Inbox {
-        Inbox::new(Limits { max_rows, max_delay: Duration::from_millis(max_delay), qos0_max_rows, max_bytes: 200 })
+    fn inbox(max_rows: usize, max_delay: u64, max_qos0_rows: usize) -> Inbox {
+        Inbox::new(Limits { max_rows, max_delay: Duration::from_millis(max_delay), max_qos0_rows, max_bytes: 200 })
     }
 
     fn push(inbox: &Inbox, seq: u64, qos0: bool) {

@@ -45,8 +45,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the broker no longer has the session, the lane is [`Lost`](SourceEvent::Lost) and a new one begins.
 ///
 /// The client runs on a thread of its own, so keep-alives do not depend on the pipeline. The broker's window
-/// (`receive.maximum`) bounds what is in flight; where a broker goes beyond it, `buffer.max.size` makes the source stop reading.
-/// Messages of QoS 0 know no window and are bounded by `qos0.max.rows`.
+/// (`receive_maximum`) bounds what is in flight; where a broker goes beyond it, `max_buffer_bytes` makes the source stop reading.
+/// Messages of QoS 0 know no window and are bounded by `max_qos0_rows`.
 ///
 /// Topics are UTF-8: brokers refuse a publisher's message under any other, and a broker that sends one all the same, which MQTT
 /// forbids, ends the source with an error that says so.
@@ -129,10 +129,10 @@ impl Source for MqttSource {
         let timeout = config.connect_timeout.0;
         let shared = Arc::new(Shared {
             inbox: Inbox::new(Limits {
-                max_rows: config.batch_max_rows,
-                max_delay: config.batch_max_delay.0,
-                qos0_max_rows: config.qos0_max_rows,
-                max_bytes: config.buffer_max_size.0,
+                max_rows: config.max_batch_rows,
+                max_delay: config.max_batch_delay.0,
+                max_qos0_rows: config.max_qos0_rows,
+                max_bytes: config.max_buffer_bytes.0,
             }),
             counters: Counters::new(&task.metrics),
             next_lane: AtomicU32::new(0),

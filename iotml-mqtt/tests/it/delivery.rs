@@ -233,7 +233,7 @@ async fn inv_6_qos0_beyond_its_bound_is_dropped_and_counted() {
     let topic = unique("qos0");
     let mut config = config(&broker.address(), &topic);
     config.topics[0].qos = 0;
-    config.qos0_max_rows = 10;
+    config.max_qos0_rows = 10;
     let mut reader = Reader::open(config).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..50)).await;

@@ -60,7 +60,7 @@ async fn bounded(broker: Broker) {
     let mut config = MqttSourceConfig::new(broker.address(), TopicConfig::new(format!("{topic}/#")));
     config.client_id = Some(unique("client"));
     config.receive_maximum = 60_000;
-    config.buffer_max_size = ByteSize(64 << 10);
+    config.max_buffer_bytes = ByteSize(64 << 10);
     let mut reader = Reader::open(config).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     let n = 900;

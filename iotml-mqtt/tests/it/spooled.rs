@@ -23,7 +23,7 @@ fn config(address: &str, topic: &str, version: MqttVersion) -> (MqttSourceConfig
     config.client_id = Some(unique("client"));
     config.backend = BackendKind::Paho;
     config.mqtt_version = version;
-    config.spool = Some(SpoolConfig { dir: folder.path().into(), max_size: ByteSize(1 << 20), fsync: false });
+    config.spool = Some(SpoolConfig { dir: folder.path().into(), max_bytes: ByteSize(1 << 20), fsync: false });
     (config, folder)
 }
 
@@ -100,7 +100,7 @@ async fn killed(broker: Broker) {
 async fn full(broker: Broker) {
     let topic = unique("full");
     let (mut config, folder) = config(&broker.address(), &topic, MqttVersion::V5);
-    config.spool.as_mut().expect("a spool").max_size = ByteSize(8 << 10);
+    config.spool.as_mut().expect("a spool").max_bytes = ByteSize(8 << 10);
     let mut reader = Reader::open(config).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..500)).await;

@@ -65,20 +65,20 @@ pub struct PipelineTable {
     #[serde(rename = "errors.retry.delay.max", default = "defaults::retry_delay_max")]
     pub retry_delay_max: HumanDuration,
     /// How long a stop waits for what is in flight.
-    #[serde(rename = "drain.timeout", default = "defaults::drain_timeout")]
+    #[serde(default = "defaults::drain_timeout")]
     pub drain_timeout: HumanDuration,
     /// Bytes received and not yet acknowledged, per task.
-    #[serde(rename = "max.in.flight.bytes", default = "defaults::max_in_flight_bytes")]
+    #[serde(default = "defaults::max_in_flight_bytes")]
     pub max_in_flight_bytes: ByteSize,
     /// Rows received and not yet acknowledged, per task.
-    #[serde(rename = "max.in.flight.rows", default = "defaults::max_in_flight_rows")]
+    #[serde(default = "defaults::max_in_flight_rows")]
     #[schemars(range(min = 1))]
     pub max_in_flight_rows: usize,
     /// The pipeline is unhealthy when a row is in flight for longer.
-    #[serde(rename = "max.in.flight.age", default = "defaults::max_in_flight_age")]
+    #[serde(default = "defaults::max_in_flight_age")]
     pub max_in_flight_age: HumanDuration,
     /// Batches that wait at most for a best-effort route; more are dropped and counted.
-    #[serde(rename = "best.effort.queue", default = "defaults::best_effort_queue")]
+    #[serde(default = "defaults::best_effort_queue")]
     #[schemars(range(min = 1))]
     pub best_effort_queue: usize,
 }

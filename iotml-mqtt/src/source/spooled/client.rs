@@ -194,7 +194,7 @@ fn advice(error: &Error) -> &'static str {
         }
         Error::ReasonCode(ReasonCode::UnsupportedProtocolVersion, _)
         | Error::ConnectReturn(ConnectReturnCode::UnacceptableProtocolVersion) => {
-            "it does not speak this version; set `mqtt.version`"
+            "it does not speak this version; set `mqtt_version`"
         }
         Error::TcpConnectTimeout | Error::TcpConnectCompletionFailure | Error::SocketError(_) => {
             "nothing listens there; is the broker running, are host and port right?"

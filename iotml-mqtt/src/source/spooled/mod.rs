@@ -91,7 +91,7 @@ impl Backend for Spooled {
 async fn begin(shared: &Arc<Shared>, client_id: &str, folder: &Path) -> Result<(Arc<Spool>, Client), Trouble> {
     let config = &shared.config;
     let Some(spool) = &config.spool else { return Err(Trouble::fatal("the paho backend needs spool.dir")) };
-    let spool = Spool::open(folder, spool.max_size.0 as u64, spool.fsync)
+    let spool = Spool::open(folder, spool.max_bytes.0 as u64, spool.fsync)
         .map_err(|error| Trouble::fatal_from(error.to_string(), error))?;
     let spool = Arc::new(spool);
     let keep = {
