@@ -25,7 +25,7 @@ use crate::model::{self, Model};
 use crate::plan::Plan;
 
 /// Everything behind the 5-byte frame, in schema order: floats, but zigzag ints for the tyres and the firmware.
-fn decode(datum: &[u8], row: &mut [f32]) -> Option<()> {
+pub fn decode(datum: &[u8], row: &mut [f32]) -> Option<()> {
     let mut at = 5;
     for (field, value) in row.iter_mut().enumerate() {
         if cars::is_int(field) {

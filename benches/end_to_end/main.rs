@@ -8,6 +8,7 @@ mod measure;
 mod model;
 mod pipeline;
 mod plan;
+mod read;
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -38,6 +39,10 @@ enum Step {
     Iotml,
     /// Compare the outputs of all three.
     Compare,
+    /// Only read and decode the topic: rdkafka's poll loop, by hand.
+    ReadBare,
+    /// The same with the log reader, the decoder and the feature matrix of iotml.
+    ReadLog,
 }
 
 fn main() -> ExitCode {
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         Some(Step::Bare) => measure::measured(|| bare::run(&plan)),
         Some(Step::Iotml) => measure::measured(|| pipeline::run(&plan)),
         Some(Step::Compare) => compare::run(&plan),
+        Some(Step::ReadBare) => measure::measured(|| read::bare(&plan)),
+        Some(Step::ReadLog) => measure::measured(|| read::log(&plan)),
         None => all(&plan),
     };
     match done {

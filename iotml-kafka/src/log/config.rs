@@ -101,12 +101,15 @@ const RULES: &[Rule] = &[
 
 /// Own defaults, which properties may override: small queues and a short pause, as in the source.
 ///
-/// A response of 4 MB of one partition keeps the broker busy while the one before it is unpacked.
+/// A response of 4 MB of one partition keeps the broker busy while the one before it is unpacked. A broker that is asked for
+/// a partition which has no more answers after `fetch.wait.max.ms`, and librdkafka asks it nothing else meanwhile: the half
+/// second that is usual would be lost at the end of every partition.
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "iotml-log"),
     ("queued.min.messages", "50000"),
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.queue.backoff.ms", "2"),
+    ("fetch.wait.max.ms", "5"),
     ("max.partition.fetch.bytes", "4194304"),
     ("topic.metadata.refresh.interval.ms", "10000"),
     ("statistics.interval.ms", "0"),

@@ -157,8 +157,12 @@ impl FeatureSpec {
         }
     }
 
-    /// The same from columns.
-    fn fill_rows(&mut self, batch: &RecordBatch, rows: &mut [f32]) -> Result<Vec<BadRow>, FeatureError> {
+    /// The same from columns into a row-major slice of `n * n_features` numbers, such as an engine's own input or a part of a larger
+    /// matrix; panics if it is shorter.
+    ///
+    /// # Errors
+    /// [`FeatureError`] if a column is missing or holds no numbers.
+    pub fn fill_rows(&mut self, batch: &RecordBatch, rows: &mut [f32]) -> Result<Vec<BadRow>, FeatureError> {
         self.bind(batch)?;
         let n_features = self.n_features();
         let n_rows = batch.num_rows();
