@@ -15,6 +15,10 @@ const MAX_CLIENTS: usize = 10_000;
 /// Messages on their way to one client before the publisher is made to wait.
 const LANE: usize = 1_000_000;
 
+/// The largest packet that MQTT's length can say. The default is one byte more, which strict clients (Paho's for Python)
+/// refuse to hear of.
+const MAX_PACKET: usize = 268_435_455;
+
 /// A thousand connections in one process pass the usual soft limit of 1,024 open files.
 const OPEN_FILES: u64 = 65_536;
 
@@ -141,6 +145,7 @@ fn limits(port: u16) -> BrokerConfig {
     let mut config = BrokerConfig::new()
         .with_bind_address((Ipv4Addr::LOCALHOST, port))
         .with_max_clients(MAX_CLIENTS)
+        .with_max_packet_size(MAX_PACKET)
         .with_client_channel_capacity(LANE)
         .with_max_outbound_inflight(u16::MAX)
         .with_sys_topics_enabled(false)

@@ -22,8 +22,8 @@ _SCALARS: dict[object, dict[str, Any]] = {
 
 
 def takes_batch(factory: Callable[..., Any]) -> bool:
-    """Whether it is a function whose first parameter is the batch: positional, without a default."""
-    if not inspect.isfunction(factory):
+    """Whether it is a function or a method whose first parameter is the batch: positional, without a default."""
+    if not (inspect.isfunction(factory) or inspect.ismethod(factory)):
         return False
     first = next(iter(inspect.signature(factory).parameters.values()), None)
     return (
