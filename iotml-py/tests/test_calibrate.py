@@ -56,7 +56,7 @@ def test_labels_give_the_best_threshold(criterion: Any) -> None:
 
 def test_figures_equal_scikit_learns() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
-    coarse = np.round(SCORES, 1)
+    coarse = np.asarray(np.round(SCORES, 1), np.float32)
     for scores in (SCORES, coarse):
         found = curves(scores, LABELS)
         assert found.roc_auc == pytest.approx(metrics.roc_auc_score(LABELS, scores))

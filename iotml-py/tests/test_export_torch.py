@@ -21,7 +21,7 @@ def perceptron() -> Any:
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 4))
 
 
-class Forecast(torch.nn.Module):  # type: ignore[misc]
+class Forecast(torch.nn.Module):  # type: ignore[misc, name-defined]
     """The next row from a window."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def test_module_of_another_width_is_refused(tmp_path: Path) -> None:
 
 
 def test_module_that_gives_several_tensors_is_refused(tmp_path: Path) -> None:
-    class Pair(torch.nn.Module):  # type: ignore[misc]
+    class Pair(torch.nn.Module):  # type: ignore[misc, name-defined]
         def forward(self, rows: Any) -> Any:
             return rows, rows
 

@@ -44,8 +44,8 @@ def test_statistics_of_batches_are_those_of_the_whole() -> None:
 
 
 def test_scaling_keeps_what_the_caller_fixed() -> None:
-    found = Statistics.of([np.float32([[0, 5, 7], [10, 5, 9]])])
-    named = ["a", Feature("b", constant=0.0), Feature("c", RangeScale(0, 100))]
+    found = Statistics.of([np.array([[0, 5, 7], [10, 5, 9]], np.float32)])
+    named: list[str | Feature] = ["a", Feature("b", constant=0.0), Feature("c", RangeScale(0, 100))]
     assert fit_range(named, found) == (Feature("a", RangeScale(0, 10)), named[1], named[2])
     assert fit_standard(named, found)[0] == Feature("a", StandardScale(5, 5))
     with pytest.raises(ConfigError, match=r"b is always 5 .*Feature\('b', constant=0.0\)"):
@@ -79,7 +79,7 @@ def test_the_default_network_finds_what_does_not_hang_together(is_stream: bool, 
 def test_equal_seeds_give_equal_networks() -> None:
     preset = presets.Autoencoder(epochs=3, batch=128, hidden=8, bottleneck=2)
     scores = [preset.fit(readings(1_000), NAMES, verbose=0).score(readings(50, seed=2)) for _ in range(2)]
-    np.testing.assert_array_equal(*scores)
+    np.testing.assert_array_equal(scores[0], scores[1])
 
 
 def test_the_reference_network_is_the_references(tmp_path: Path) -> None:

@@ -40,5 +40,5 @@ def test_wrong_arguments_are_named() -> None:
 
 
 def test_persistence_is_the_last_row_again() -> None:
-    x, y, _ = windows(np.float32([[0.0], [1.0], [3.0]]), 1)
+    x, y, _ = windows(np.array([[0.0], [1.0], [3.0]], np.float32), 1)
     assert persistence_loss(x, y) == 2.5

@@ -119,7 +119,7 @@ def export_onnx(
     document = finished.to_json()
     content = embed_manifest(converted.SerializeToString(), document)
     with write.prepared(target, content, document) as (scratch, commit):
-        scorer = _open(scratch, engine, library)
+        scorer = _open(scratch, target, engine, library)
         difference = _compare(scorer, compared, tolerance)
         commit()
     return Export(target, target.with_suffix(".json"), finished, names, scorer.engine, len(compared.x), difference)
@@ -165,14 +165,14 @@ def _versions(original: Original) -> dict[str, str]:
     return versions
 
 
-def _open(scratch: Path, engine: str | None, library: str | None) -> Scorer:
+def _open(scratch: Path, target: Path, engine: str | None, library: str | None) -> Scorer:
     try:
         return Scorer(os.fspath(scratch), engine=engine, library=library)
     except ModelError as error:
-        advice = ""
-        if "a graph of its own" in str(error):
-            advice = "; recurrent layers other than LSTM become loops: build them with unroll=True"
-        raise ExportError(f"the engine does not take the exported model: {error}{advice}") from error
+        reason = str(error).replace(os.fspath(scratch), os.fspath(target))
+        is_loop = any(f"`ai.onnx:{operator}`" in reason for operator in ("Loop", "Scan", "If"))
+        advice = "; recurrent layers other than LSTM become loops: build them with unroll=True" if is_loop else ""
+        raise ExportError(f"the engine does not take the exported model: {reason}{advice}") from error
 
 
 def _compare(scorer: Scorer, expected: golden.Evaluated, tolerance: float) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iotml.exceptions import ExportError
+from iotml.exceptions import ExportError, MissingPackageError
 from iotml.train.export.keras import KerasModel, is_keras
 from iotml.train.export.original import Original, Wanted
 from iotml.train.export.saved_model import SavedModel, is_saved_model
@@ -15,6 +16,9 @@ from iotml.train.export.saved_model import load as load_saved_model
 from iotml.train.export.sklearn import Estimator, is_sklearn
 from iotml.train.export.torch import TorchModule, is_torch
 from iotml.train.optional import needed
+
+#: Files that are pickles, and so run code when they are loaded.
+PICKLES = (".joblib", ".pkl", ".pickle", ".pt", ".pth")
 
 
 def open_model(model: Any, wanted: Wanted) -> Original:
@@ -60,6 +64,24 @@ def load_model(path: Path) -> Any:
         raise ExportError(
             f"Keras cannot load {path}: {error}; if it has layers of your own, load it and pass the model"
         ) from error
+
+
+def unpickle(path: Path) -> Any:
+    """Load a pickled PyTorch module or scikit-learn estimator, which runs whatever code is in the file."""
+    purpose = f"loading {path.name}"
+    try:
+        if path.suffix in (".pt", ".pth"):
+            torch = needed("torch", purpose=purpose, install="iotml[torch]")
+            model = torch.load(path, map_location="cpu", weights_only=False)
+        else:
+            model = needed("joblib", purpose=purpose, install="iotml[sklearn]").load(path)
+    except MissingPackageError:
+        raise
+    except Exception as error:  # a pickle may raise anything
+        raise ExportError(f"{path} cannot be loaded: {error}; load it in Python and call iotml.export_onnx") from error
+    if isinstance(model, Mapping):
+        raise ExportError(f"{path} holds weights without the module; load them into it and call iotml.export_onnx")
+    return model
 
 
 def _is_keras_2(path: Path) -> bool:

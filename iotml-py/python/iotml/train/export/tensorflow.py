@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from iotml.exceptions import ExportError
 from iotml.train.export import graph
+from iotml.train.export.quiet import quiet
 from iotml.train.optional import needed
 
 # What TensorFlow allows as a name; the framework's own come in afterwards.
@@ -26,7 +25,7 @@ def convert(call: Callable[[Any], Any], axes: tuple[int, ...], names: Mapping[st
     signature = [tf.TensorSpec([None, *axes], tf.float32, name=_INPUT)]
     # The cast is nothing for a float32 model, and makes one of another precision readable for the engine.
     traced = tf.function(lambda x: {_OUTPUT: tf.cast(call(x), tf.float32)}, input_signature=signature)
-    with _quiet():
+    with quiet("tf2onnx"):
         try:
             model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=opset)
         except Exception as error:  # tf2onnx raises whatever TensorFlow or NumPy raised below it
@@ -47,18 +46,6 @@ def _fill_in_captures(model: Any, traced: Any) -> None:
         model.graph.input.remove(value)
         if any(value.name in node.input for node in model.graph.node):
             model.graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep tf2onnx from writing its progress to the terminal."""
-    logger = logging.getLogger("tf2onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from iotml.exceptions import ExportError
 from iotml.train.export.original import FloatArray, Wanted
+from iotml.train.export.quiet import quiet
 from iotml.train.optional import needed
 
 _BATCH = 4096
@@ -71,7 +72,7 @@ class TorchModule:
         # Two rows, since an axis of one is taken for a constant.
         sample = torch.zeros((2, *self.axes), device=self._device)
         try:
-            with _evaluating(self._model):
+            with _evaluating(self._model), quiet("torch.onnx"):
                 program = torch.onnx.export(
                     self._model,
                     (sample,),
