@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 
@@ -27,10 +27,14 @@ class Record(NamedTuple):
 
 
 def create(bootstrap: str, topic: str, partitions: int = 1) -> None:
-    """Creates a topic on a real cluster; the embedded one does it by itself at the first message."""
+    """Creates a topic on a real cluster, if it is not there; the embedded one does it by itself at the first message."""
     if bootstrap == os.environ.get("IOTML_KAFKA"):
         admin = AdminClient({"bootstrap.servers": bootstrap})
-        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(timeout=30)
+        try:
+            admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(timeout=30)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
 
 
 def fill(
