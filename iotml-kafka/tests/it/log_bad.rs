@@ -298,11 +298,11 @@ async fn failures_that_pass_cost_no_message() {
     tokio::task::block_in_place(|| {
         let mut log = LogReader::open(config(&cluster, &topic)).unwrap();
         let range = log.resolve(&Select::All).unwrap();
-        cluster.inner().fail_next(Request::Fetch, &failures);
+        cluster.inner().fail_next(Request::Fetch, &failures).unwrap();
         assert_eq!(read(&mut log, &range).unwrap().0, expected(&range.partitions, 2));
-        cluster.inner().fail_next(Request::Fetch, &[Failure::TopicAuthorization; 4]);
+        cluster.inner().fail_next(Request::Fetch, &[Failure::TopicAuthorization; 4]).unwrap();
         let error = read(&mut log, &range).unwrap_err();
         assert!(error.to_string().contains(&topic) && error.to_string().contains("authoriz"), "{error}");
-        cluster.inner().fail_no_more(Request::Fetch);
+        cluster.inner().fail_no_more(Request::Fetch).unwrap();
     });
 }
