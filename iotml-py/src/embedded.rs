@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use iotml_core::error::report;
 use iotml_kafka::EmbeddedKafka;
@@ -30,6 +31,8 @@ impl PyEmbeddedKafka {
     fn new(py: Python<'_>, topics: BTreeMap<String, u16>) -> PyResult<Self> {
         let started = py.detach(|| {
             let cluster = EmbeddedKafka::start(1).map_err(|error| report(&error))?;
+            // Nobody else comes that a group would have to wait for.
+            cluster.set_group_delay(Duration::ZERO);
             let created = topics.iter().try_for_each(|(name, n_partitions)| cluster.create_topic(name, *n_partitions));
             created.map(|()| cluster).map_err(|error| report(&error))
         });

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
     from iotml.plugins import Plugins
 
+# Kafka Connect's words, which no Python name can have.
+_DOTTED = {
+    "tasks_max": "tasks.max",
+    "errors_tolerance": "errors.tolerance",
+    "errors_retry_timeout": "errors.retry.timeout",
+    "errors_retry_delay_max": "errors.retry.delay.max",
+}
+
 # While plug-ins in Python can still be called, and before threads are torn down.
 atexit.register(_iotml.stop_pipelines)
 
@@ -57,7 +65,11 @@ class Pipeline(_iotml.Pipeline):
 
     @classmethod
     def builder(cls, name: str, *, plugins: Plugins | None = None, **options: Any) -> PipelineBuilder:
-        """A document to be put together in Python. `options` are keys of `[pipeline]`, with `_` for `.`: `tasks_max=2`."""
+        """A document to be put together in Python.
+
+        `options` are keys of `[pipeline]`; Kafka Connect's words are written with `_` for `.`: `tasks_max=2`,
+        `errors_tolerance="all"`.
+        """
         return PipelineBuilder(cls, name, plugins, options)
 
     def watch(self, interval: float = 1.0) -> None:
@@ -116,7 +128,7 @@ class PipelineBuilder:
         self._pipeline = pipeline
         self._plugins = plugins
         self._document: dict[str, Any] = {
-            "pipeline": {"name": name, **{key.replace("_", "."): value for key, value in options.items()}}
+            "pipeline": {"name": name, **{_DOTTED.get(key, key): value for key, value in options.items()}}
         }
 
     def source(self, kind: str, /, **config: Any) -> Self:
