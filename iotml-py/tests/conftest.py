@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from iotml.testing import EmbeddedKafka, EmbeddedMqtt
 
 

@@ -8,10 +8,9 @@ from threading import Event
 from time import monotonic, sleep
 from typing import Any
 
+import iotml
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
-import iotml
 
 PATIENCE = 30.0
 
@@ -46,7 +45,9 @@ def publish(address: str, topic: str, payloads: Iterable[Any]) -> None:
     client.loop_start()
     try:
         assert connected.wait(PATIENCE)
-        sent = [client.publish(topic, body if isinstance(body, bytes) else json.dumps(body), qos=1) for body in payloads]
+        sent = [
+            client.publish(topic, body if isinstance(body, bytes) else json.dumps(body), qos=1) for body in payloads
+        ]
         for message in sent:
             message.wait_for_publish(PATIENCE)
             assert message.is_published()
@@ -89,10 +90,12 @@ def through(
     encode: str | Mapping[str, Any] = "json",
     **options: Any,
 ) -> tuple[Kept, iotml.Stats]:
-    """Sends rows over MQTT through `stage` and returns what came out, and the balance; raises what the pipeline raises."""
+    """Send rows over MQTT through `stage`; give what came out and the balance, raise what the pipeline raises."""
     rows = list(rows)
     kept = Kept(plugins)
-    builder = stage(mqtt_builder(address, name, plugins, **options)).route("kept", when=when, encode=encode, sink="keep")
+    builder = stage(mqtt_builder(address, name, plugins, **options)).route(
+        "kept", when=when, encode=encode, sink="keep"
+    )
     with builder.build() as pipeline:
         publish(address, f"{name}/data/car-1", rows)
         settle(pipeline, len(rows))

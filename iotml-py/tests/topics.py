@@ -27,7 +27,7 @@ class Record(NamedTuple):
 
 
 def create(bootstrap: str, topic: str, partitions: int = 1) -> None:
-    """Creates a topic on a real cluster, if it is not there; the embedded one does it by itself at the first message."""
+    """Create a topic on a real cluster, if it is not there; the embedded one does so at the first message."""
     if bootstrap == os.environ.get("IOTML_KAFKA"):
         admin = AdminClient({"bootstrap.servers": bootstrap})
         try:
@@ -77,7 +77,7 @@ def read(bootstrap: str, topic: str) -> list[Record]:
             message = consumer.poll(0.2)
             if message is None or message.error():
                 continue
-            headers = {name: value for name, value in message.headers() or []}
+            headers = dict(message.headers() or [])
             records.append(Record(message.partition(), message.key(), message.value(), headers))
             if message.offset() + 1 >= ends.get(message.partition(), 0):
                 ends.pop(message.partition(), None)

@@ -1,4 +1,4 @@
-"""The command line `iotml`: a worker's commands, the demo and the simulator in Rust; training and scoring of files in Python."""
+"""The command line `iotml`: a worker, the demo and the simulator in Rust, training and scoring of files in Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None, *, plugins: Plugins | None = None) -> int:
-    """Does what `arguments` say, by default those of the process, and returns the exit code.
+    """Do what `arguments` say, by default those of the process, and return the exit code.
 
     `plugins` are stages written in Python, which `run`, `validate`, `plugins`, `graph` and `schema` then know as well.
     """

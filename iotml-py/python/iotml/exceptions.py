@@ -1,7 +1,7 @@
 """One tree of exceptions: catch `IotmlError` for everything, or the class of a stage.
 
-The built-in base is there where it fits, so that `except ValueError` catches a wrong configuration too. The causes of an
-error in Rust are chained as `__cause__`.
+The built-in base is there where it fits, so that `except ValueError` catches a wrong configuration too. The causes of
+an error in Rust are chained as `__cause__`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SinkError(IotmlError, OSError):
 
 
 class ModelError(IotmlError, ValueError):
-    """A model or manifest that is refused: unreadable, unacceptable, of the wrong shape, golden rows that do not come out."""
+    """A model or manifest that is refused: unreadable, not acceptable, or its golden rows do not come out."""
 
 
 class ExportError(IotmlError, ValueError):
@@ -61,7 +61,7 @@ class PipelineError(IotmlError, RuntimeError):
 
 
 class UnknownColumnError(PipelineError, KeyError):
-    """A plug-in asked a batch for a column that is not there; the message names those that are. It ends the pipeline."""
+    """A plug-in asked a batch for a column that is not there; the message names those that are."""
 
     def __str__(self) -> str:
         """Without the quotes that `KeyError` puts around its message."""

@@ -48,10 +48,10 @@ class Pipeline(_iotml.Pipeline):
     def from_toml(
         cls, path: str | os.PathLike[str] | None = None, *, text: str | None = None, plugins: Plugins | None = None
     ) -> Self:
-        """The pipeline of a file, or of a text. `plugins` has the stages that are written in Python.
+        """Read the document of a file, or a text; `plugins` has the stages that are written in Python.
 
-        Everything is checked, and every stage is made, but nothing is opened. Raises `ConfigError` with all mistakes of the
-        document, each with its place and line.
+        Everything is checked, and every stage is made, but nothing is opened. Raises `ConfigError` with all mistakes
+        of the document, each with its place and line.
         """
         if (path is None) == (text is None):
             raise ConfigError("give either the path of a file or a text")
@@ -65,7 +65,7 @@ class Pipeline(_iotml.Pipeline):
 
     @classmethod
     def builder(cls, name: str, *, plugins: Plugins | None = None, **options: Any) -> PipelineBuilder:
-        """A document to be put together in Python.
+        """Begin a document that is put together in Python.
 
         `options` are keys of `[pipeline]`; Kafka Connect's words are written with `_` for `.`: `tasks_max=2`,
         `errors_tolerance="all"`.
@@ -73,8 +73,9 @@ class Pipeline(_iotml.Pipeline):
         return PipelineBuilder(cls, name, plugins, options)
 
     def watch(self, interval: float = 1.0) -> None:
-        """Shows how the pipeline is doing every `interval` seconds, until it has ended: as a line in a terminal, as a table
-        in a notebook. Ctrl-C stops and drains the pipeline.
+        """Show how the pipeline is doing every `interval` seconds, until it has ended.
+
+        As a line in a terminal, as a table in a notebook. Ctrl-C stops and drains the pipeline.
 
         Raises `PipelineError` if it fails.
         """
@@ -84,7 +85,7 @@ class Pipeline(_iotml.Pipeline):
             watching.show(self.stats())
 
     def __enter__(self) -> Self:
-        """Starts it, unless it runs."""
+        """Start it, unless it runs."""
         if self.stats().state not in ("starting", "running"):
             self.start()
         return self
@@ -92,7 +93,7 @@ class Pipeline(_iotml.Pipeline):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops and drains it. Raises `PipelineError` if it failed, unless the block itself raised something."""
+        """Stop and drain it. Raises `PipelineError` if it failed, unless the block itself raised something."""
         try:
             self.stop()
         except IotmlError as failure:
@@ -140,12 +141,12 @@ class PipelineBuilder:
         return self._once("decode", {"type": kind, **config})
 
     def preprocess(self, kind: str, /, **config: Any) -> Self:
-        """Reshapes rows; several are applied in this order. `name` tells two of one type apart."""
+        """Reshape rows; several are applied in this order. `name` tells two of one type apart."""
         self._document.setdefault("preprocess", []).append({"type": kind, **config})
         return self
 
     def score(self, kind: str, /, **config: Any) -> Self:
-        """Appends scores."""
+        """Append scores."""
         return self._once("score", {"type": kind, **config})
 
     def route(
@@ -160,15 +161,15 @@ class PipelineBuilder:
     ) -> Self:
         """Where rows go; at least one. `sink` and `encode` are tables with a `type`, or only the type.
 
-        `when` picks rows: a boolean column (`"anomaly"`), or a comparison (`"score > 0.5"`). A route that is not `required`
-        holds back no acknowledgement.
+        `when` picks rows: a boolean column (`"anomaly"`), or a comparison (`"score > 0.5"`). A route that is not
+        `required` holds back no acknowledgement.
         """
         tables = {"encode": _table(encode), "sink": _table(sink)}
         self._document.setdefault("route", []).append({"name": name, "when": when, "required": required, **tables})
         return self
 
     def dead_letter(self, kind: str, /, **config: Any) -> Self:
-        """The sink of rows that fail for good, with `errors_tolerance="all"`."""
+        """Where rows go that fail for good, with `errors_tolerance="all"`."""
         return self._once("dead_letter", {"type": kind, **config})
 
     def state(self, folder: str | os.PathLike[str], /, *, interval: str | None = None) -> Self:
@@ -180,18 +181,18 @@ class PipelineBuilder:
         return self._once("http", {"listen": listen})
 
     def log(self, level: str = "info", /, *, format: str | None = None) -> Self:  # noqa: A002 - the key's name
-        """What is logged to stderr: a level, or levels by module; `format` is `text` or `json`."""
+        """Log to stderr: a level, or levels by module; `format` is `text` or `json`."""
         return self._once("log", {"level": level, "format": format})
 
     def toml(self) -> str:
-        """The document as TOML, which `Pipeline.from_toml` and `iotml run` take. Holds secrets where it was given some."""
+        """Write the document as `Pipeline.from_toml` and `iotml run` take it, with the secrets it was given."""
         try:
             return _iotml.toml_text(json.dumps(_without_none(self._document), allow_nan=False, default=_plain))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"the document cannot be written as TOML: {error}") from error
 
     def build(self) -> Pipeline:
-        """The pipeline. Raises `ConfigError` with all mistakes of the document."""
+        """Make the pipeline. Raises `ConfigError` with all mistakes of the document."""
         return self._pipeline.from_toml(text=self.toml(), plugins=self._plugins)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Stages of a pipeline written in Python: preprocessors, scorers and sinks, registered under a `type` and usable in TOML.
+"""Stages of a pipeline written in Python: preprocessors, scorers and sinks, with a `type` that TOML can name.
 
 A stage works on whole batches, with NumPy or Arrow:
 
@@ -24,17 +24,18 @@ A stage works on whole batches, with NumPy or Arrow:
 Rules that all stages share:
 
 - Every task has instances of its own. The GIL is taken once a batch; while Python works, the source goes on receiving.
-- The keys of the stage's table are the keyword arguments of the factory. They are checked before anything starts, against
-  `config_schema` or else against the factory's signature.
+- The keys of the stage's table are the keyword arguments of the factory. They are checked before anything starts,
+  against `config_schema` or else against the factory's signature.
 - `open(task)` is called once before the first batch, `close()` once at the end, where there are such methods.
 - A stage keeps no row from one call to the next: what it was given may come again.
-- An exception is put down to a row: the batch is tried again in halves until the rows at fault are found. Such a row goes the
-  way of `errors.tolerance`: with `none` the pipeline fails with a `PipelineError` whose cause is the exception, with `all` the
-  row is dead-lettered with the exception's text, and its neighbours go on. Three kinds of exceptions are put down to no row:
-  `RetryableError`, and in a sink any `OSError`, have the same rows tried again within `errors.retry.timeout`; `PipelineError`
-  (of which `UnknownColumnError` is one) ends the pipeline.
-- What a stage must not give back (rows too few, a mask that is not boolean, a column with two dimensions) ends the pipeline
-  with a `PipelineError` that says what was given back, whatever `errors.tolerance` says: it is a defect of the stage.
+- An exception is put down to a row: the batch is tried again in halves until the rows at fault are found. Such a row
+  goes the way of `errors.tolerance`: with `none` the pipeline fails with a `PipelineError` whose cause is the
+  exception, with `all` the row is dead-lettered with the exception's text, and its neighbours go on. Three kinds of
+  exceptions are put down to no row: `RetryableError`, and in a sink any `OSError`, have the same rows tried again
+  within `errors.retry.timeout`; `PipelineError` (of which `UnknownColumnError` is one) ends the pipeline.
+- What a stage must not give back (rows too few, a mask that is not boolean, a column with two dimensions) ends the
+  pipeline with a `PipelineError` that says what was given back, whatever `errors.tolerance` says: it is a defect of
+  the stage.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class ArrowTable(Protocol):
     """Columns by Arrow's PyCapsule interface: of pyarrow, polars, pandas, or a `Batch`."""
 
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
-        """The capsules of the schema and of the columns."""
+        """Give the capsules of the schema and of the columns."""
         ...
 
 
@@ -71,7 +72,8 @@ class ArrowTable(Protocol):
 class Result:
     """What became of every row of a batch, where a mask or columns alone do not say it.
 
-    A row in `reject` has failed, whatever `keep` says of it; a row that `keep` leaves out is filtered; all others go on.
+    A row in `reject` has failed, whatever `keep` says of it; a row that `keep` leaves out is filtered; all others go
+    on.
     """
 
     keep: Any | None = None
@@ -79,9 +81,9 @@ class Result:
     reject: Mapping[int, Reason] | None = None
     """Rows that failed for good, each with its reason."""
     columns: Mapping[str, Any] | ArrowTable | None = None
-    """Columns of all rows, also of those that do not go on: a dict adds columns or takes their place, an Arrow table takes
-    the place of all. NumPy arrays, lists or Arrow arrays of one dimension; a masked array has missing values, and a NaN is
-    none."""
+    """Columns of all rows, also of those that do not go on: a dict adds columns or takes their place, an Arrow table
+    takes the place of all. NumPy arrays, lists or Arrow arrays of one dimension; a masked array has missing values,
+    and a NaN is none."""
     retry: Mapping[int, Reason] | None = None
     """From a sink: rows that may succeed when they are written again."""
 
@@ -90,7 +92,7 @@ class Plugins:
     """Stages written in Python, by `type`."""
 
     def __init__(self) -> None:
-        """Makes an empty collection."""
+        """Make an empty collection."""
         self._registered: dict[tuple[str, str], tuple[str, str, Callable[[dict[str, Any]], Any]]] = {}
 
     @overload
@@ -112,11 +114,11 @@ class Plugins:
         config_schema: Mapping[str, Any] | None = None,
         about: str | None = None,
     ) -> Stage | Callable[[Stage], Stage]:
-        """Registers a preprocessor, `type = "NAME"` in a `[[preprocess]]` table. Without `factory`, decorates one.
+        """Register a preprocessor, `type = "NAME"` in a `[[preprocess]]` table. Without `factory`, decorate one.
 
-        A class is a factory: `factory(**config)` makes an instance, whose `apply(batch)` is called. A function whose first
-        parameter is the batch is the stage itself, and its other parameters are the configuration. `apply(batch)` says what
-        becomes of every row; it returns one of
+        A class is a factory: `factory(**config)` makes an instance, whose `apply(batch)` is called. A function whose
+        first parameter is the batch is the stage itself, and its other parameters are the configuration.
+        `apply(batch)` says what becomes of every row; it returns one of
 
         - the batch itself: nothing changes;
         - a boolean mask, one value a row: where it is false, the row is filtered;
@@ -124,8 +126,8 @@ class Plugins:
         - an Arrow table (pyarrow, polars, pandas) with as many rows as the batch: in the place of all columns;
         - a `Result`, for all of this together, and for rows that are rejected.
 
-        `config_schema` is the JSON Schema of the configuration, by default made of the factory's signature; `about` says
-        in one line what the stage does, by default the first line of its docstring.
+        `config_schema` is the JSON Schema of the configuration, by default made of the factory's signature; `about`
+        says in one line what the stage does, by default the first line of its docstring.
 
         Raises `ConfigError` for a name that is taken or not in snake case.
         """
@@ -150,12 +152,12 @@ class Plugins:
         config_schema: Mapping[str, Any] | None = None,
         about: str | None = None,
     ) -> Stage | Callable[[Stage], Stage]:
-        """Registers a scorer, `type = "NAME"` in the `[score]` table; see `preprocessor` for the arguments.
+        """Register a scorer, `type = "NAME"` in the `[score]` table; see `preprocessor` for the arguments.
 
-        `score(batch)` returns one number a row, higher is more anomalous, or a pair: the scores, and a boolean a row. A score
-        that is missing (a masked array) is no opinion; one that is NaN or infinite rejects its row. Attributes of the
-        instance, asked for once a batch: `threshold`, the score from which on a row is an anomaly where no booleans are
-        returned; `name` and `version`, which stand in the columns `model` and `model_version`.
+        `score(batch)` returns one number a row, higher is more anomalous, or a pair: the scores, and a boolean a row.
+        A score that is missing (a masked array) is no opinion; one that is NaN or infinite rejects its row.
+        Attributes of the instance, asked for once a batch: `threshold`, the score from which on a row is an anomaly
+        where no booleans are returned; `name` and `version`, which stand in the columns `model` and `model_version`.
         """
         return self._add("score", name, factory, config_schema, about)
 
@@ -178,17 +180,17 @@ class Plugins:
         config_schema: Mapping[str, Any] | None = None,
         about: str | None = None,
     ) -> Stage | Callable[[Stage], Stage]:
-        """Registers a sink, `type = "NAME"` in `[route.sink]` or `[dead_letter]`; see `preprocessor` for the arguments.
+        """Register a sink, `type = "NAME"` in `[route.sink]` or `[dead_letter]`; see `preprocessor` for the arguments.
 
-        `write(batch)` returns None once every row is durable, or a dict `{row: reason}` of the rows that were refused for
-        good, all others being durable, or a `Result` with `reject` and `retry`. `batch.payloads` is what the route's encoder
-        made of the rows. `open`, `write` and `close` are called in one thread of the sink's own. Delivery is at least once:
-        after a failure the same rows may be written again.
+        `write(batch)` returns None once every row is durable, or a dict `{row: reason}` of the rows that were refused
+        for good, all others being durable, or a `Result` with `reject` and `retry`. `batch.payloads` is what the
+        route's encoder made of the rows. `open`, `write` and `close` are called in one thread of the sink's own.
+        Delivery is at least once: after a failure the same rows may be written again.
         """
         return self._add("sink", name, factory, config_schema, about)
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Runs the command line `iotml` with these plug-ins, by default with the arguments of the process.
+        """Run the command line `iotml` with these plug-ins, by default with the arguments of the process.
 
         Returns the exit code. A whole worker with stages of its own is `sys.exit(plugins.main())`.
         """
@@ -198,7 +200,7 @@ class Plugins:
 
     @property
     def registered(self) -> list[tuple[str, str, str, str, Callable[[dict[str, Any]], Any]]]:
-        """What was registered: stage, type, what it does, JSON Schema as text, and what makes an instance of a config."""
+        """What was registered: stage, type, what it does, JSON Schema as text, what makes an instance of a config."""
         return [(stage, name, *registered) for (stage, name), registered in self._registered.items()]
 
     def __repr__(self) -> str:

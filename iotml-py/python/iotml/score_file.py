@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="iotml score",
         description="Scores the rows of a file with a model. Columns are found by the names of the model's features.",
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help=".csv, .parquet (needs pyarrow) or .avro (needs fastavro)")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help=".csv, .parquet (needs pyarrow) or .avro (needs fastavro)"
+    )
     parser.add_argument("--model", type=Path, required=True, help="an ONNX file with its manifest")
     parser.add_argument("--out", type=Path, help="where to write; by default to stdout")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="by default by the end of --out's name, or csv")
@@ -76,7 +78,7 @@ def _positive(text: str) -> int:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[tuple[list[str], Iterator[Row]]]:
-    """The names of the columns, and the rows."""
+    """Give the names of the columns, and the rows."""
     readers = {".csv": _csv, ".parquet": _parquet, ".avro": _avro}
     read = readers.get(file.suffix.lower())
     if read is None:
@@ -152,7 +154,7 @@ def _scored(scorer: Scorer, rows: Sequence[Row], options: argparse.Namespace) ->
 
 
 def _spread(is_good: NDArray[np.bool_], values: NDArray[Any] | None) -> list[Any]:
-    """The values of the good rows in the places of all rows."""
+    """Put the values of the good rows in the places of all rows."""
     spread: list[Any] = [None] * len(is_good)
     if values is not None:
         for at, value in zip(np.flatnonzero(is_good), values.tolist(), strict=True):

@@ -34,10 +34,10 @@ def takes_batch(factory: Callable[..., Any]) -> bool:
 
 
 def config_schema(factory: Callable[..., Any], *, skip_first: bool) -> dict[str, Any]:
-    """The JSON Schema of the keyword arguments of `factory`, without the first parameter where that is the batch.
+    """Describe the keyword arguments of `factory`, without the first parameter where that is the batch.
 
-    Annotations become types: bool, int, float, str, paths, list, dict, Literal, and unions of these. What has another one,
-    or none, may be anything. A parameter without a default is required.
+    Annotations become types: bool, int, float, str, paths, list, dict, Literal, and unions of these. What has another
+    one, or none, may be anything. A parameter without a default is required.
 
     Raises `ConfigError` for a parameter that a table of a document cannot fill.
     """

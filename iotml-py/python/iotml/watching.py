@@ -24,7 +24,7 @@ class Watching:
         self._last = ""
 
     def __enter__(self) -> Self:
-        """Looks for a notebook."""
+        """Look for a notebook."""
         if _in_notebook():
             from IPython.display import HTML, display
 
@@ -34,12 +34,12 @@ class Watching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Ends the line."""
+        """End the line."""
         if self._is_terminal and self._table is None and self._last:
             print(file=sys.stderr)
 
     def show(self, stats: Stats) -> None:
-        """Shows this snapshot in the place of the one before."""
+        """Show this snapshot in the place of the one before."""
         if self._table is not None:
             from IPython.display import HTML
 
