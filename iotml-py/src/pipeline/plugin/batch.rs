@@ -1,14 +1,18 @@
 //! The rows that a plug-in works on.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use iotml_core::batch::{Batch, Messages, NO_TIME};
 use iotml_core::sink::Outgoing;
-use pyo3::exceptions::{PyImportError, PyTypeError};
+use pyo3::exceptions::{PyImportError, PyIndexError, PyTypeError};
+use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyList};
+use pyo3::types::{PyBytes, PyCapsule};
+use pyo3::{type_hint_identifier, type_hint_subscript};
 
 use super::view;
+use crate::array::Array1;
 use crate::capsule;
 use crate::error::UnknownColumnError;
 
@@ -54,12 +58,12 @@ impl PyBatch {
     /// booleans `None`.
     ///
     /// Raises `UnknownColumnError`, a `KeyError`, which names the columns there are.
-    fn __getitem__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Column<'py>> {
         let Ok(name) = name.extract::<String>() else {
             return Err(PyTypeError::new_err("a column is asked for by its name: batch[\"speed\"]"));
         };
         match self.batch.column(&name) {
-            Some(column) => view::of_column(py, &name, column),
+            Some(column) => view::of_column(py, &name, column).map(Column),
             None => {
                 let known = self.columns().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
                 let known = if known.is_empty() { "none: the pipeline has no decoder".to_owned() } else { known };
@@ -81,62 +85,58 @@ impl PyBatch {
 
     /// Key of each row, `None` where it has none.
     #[getter]
-    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, (0..self.batch.len()).map(|row| self.batch.key(row).map(|key| PyBytes::new(py, key))))
+    fn keys<'py>(&self, py: Python<'py>) -> Vec<Option<Bound<'py, PyBytes>>> {
+        (0..self.batch.len()).map(|row| self.batch.key(row).map(|key| PyBytes::new(py, key))).collect()
     }
 
     /// Event time of each row, `datetime64[ms]` in UTC; NaT where it has none.
     #[getter]
-    fn timestamps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn timestamps<'py>(&self, py: Python<'py>) -> PyResult<Times<'py>> {
         let times = (0..self.batch.len()).map(|row| self.batch.time(row).unwrap_or(NO_TIME)).collect();
-        view::as_times(view::of_numbers::<i64>(py, times), "ms")
+        view::as_times(view::of_numbers::<i64>(py, times), "ms").map(Times)
     }
 
     /// Topic that each row was received from, `None` where its source has no topics.
     #[getter]
-    fn topics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    fn topics(&self) -> Vec<Option<String>> {
         let messages = self.batch.raw().messages();
-        // Collected, because a list wants to know its length.
-        let topics: Vec<_> = self.origins().map(|origin| messages.topic(origin).map(|topic| &**topic)).collect();
-        PyList::new(py, topics)
+        self.origins().map(|origin| messages.topic(origin).map(|topic| topic.to_string())).collect()
     }
 
     /// Kafka partition or MQTT connection of each row, `int32`; -1 where there is none.
     #[getter]
-    fn partitions<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+    fn partitions<'py>(&self, py: Python<'py>) -> Array1<'py, i32> {
         let raw = self.batch.raw();
-        view::of_numbers::<i32>(py, self.origins().map(|origin| raw.coordinate(origin).partition).collect())
+        Array1::of_vec(py, self.origins().map(|origin| raw.coordinate(origin).partition).collect())
     }
 
     /// Kafka offset or MQTT packet id of each row, `int64`; -1 where there is none.
     #[getter]
-    fn offsets<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+    fn offsets<'py>(&self, py: Python<'py>) -> Array1<'py, i64> {
         let raw = self.batch.raw();
-        view::of_numbers::<i64>(py, self.origins().map(|origin| raw.coordinate(origin).offset).collect())
+        Array1::of_vec(py, self.origins().map(|origin| raw.coordinate(origin).offset).collect())
     }
 
     /// Bytes of each row, `None` for a tombstone: in a sink what the route's encoder made of the row, elsewhere what was
     /// received.
     #[getter]
-    fn payloads<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    fn payloads<'py>(&self, py: Python<'py>) -> Vec<Option<Bound<'py, PyBytes>>> {
         let bytes = |payload: Option<&[u8]>| payload.map(|payload| PyBytes::new(py, payload));
-        let payloads: Vec<_> = match &self.messages {
+        match &self.messages {
             Some(messages) => (0..messages.len()).map(|row| bytes(messages.payload(row))).collect(),
             None => self.origins().map(|origin| bytes(self.batch.raw().messages().payload(origin))).collect(),
-        };
-        PyList::new(py, payloads)
+        }
     }
 
     /// Headers of the message that `row` came from, in order; names may repeat.
-    fn headers<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Bound<'py, PyList>> {
+    fn headers<'py>(&self, py: Python<'py>, row: usize) -> PyResult<Vec<(String, Option<Bound<'py, PyBytes>>)>> {
         if row >= self.batch.len() {
             let message = format!("there is no row {row} in a batch of {} rows", self.batch.len());
-            return Err(pyo3::exceptions::PyIndexError::new_err(message));
+            return Err(PyIndexError::new_err(message));
         }
         let headers = self.batch.raw().messages().headers().of(self.batch.origin(row));
-        let headers: Vec<_> =
-            headers.map(|header| (header.name.to_owned(), header.value.map(|value| PyBytes::new(py, value)))).collect();
-        PyList::new(py, headers)
+        let value = |value: &[u8]| PyBytes::new(py, value);
+        Ok(headers.map(|header| (header.name.to_owned(), header.value.map(value))).collect())
     }
 
     /// The columns as a `pyarrow.RecordBatch`, without a copy. Needs pyarrow: `pip install 'iotml[arrow]'`.
@@ -173,3 +173,29 @@ impl PyBatch {
         format!("Batch({} rows: {})", self.batch.len(), columns.join(", "))
     }
 }
+
+/// A NumPy array of whatever type the column has.
+struct Column<'py>(Bound<'py, PyAny>);
+
+/// A NumPy array of times.
+struct Times<'py>(Bound<'py, PyAny>);
+
+macro_rules! hinted {
+    ($name:ident, $element:expr) => {
+        impl<'py> IntoPyObject<'py> for $name<'py> {
+            type Target = PyAny;
+            type Output = Bound<'py, PyAny>;
+            type Error = Infallible;
+
+            const OUTPUT_TYPE: PyStaticExpr =
+                type_hint_subscript!(type_hint_identifier!("numpy.typing", "NDArray"), $element);
+
+            fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
+                Ok(self.0)
+            }
+        }
+    };
+}
+
+hinted!(Column, type_hint_identifier!("typing", "Any"));
+hinted!(Times, type_hint_identifier!("numpy", "datetime64"));
