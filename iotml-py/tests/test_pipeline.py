@@ -510,6 +510,34 @@ print("ending", flush=True)
     assert [json.loads(line) for line in lines] == ROWS
 
 
+def test_a_stage_that_hangs_does_not_keep_the_process(broker: str, unique: str, tmp_path: Path) -> None:
+    body = """
+class Hangs:
+    def write(self, batch):
+        print("writing", flush=True)
+        time.sleep(600)
+plugins.sink("hangs", Hangs)
+pipeline = (
+    iotml.Pipeline.builder(name, plugins=plugins, instance=name, drain_timeout="100ms")
+    .source("mqtt", server=f"mqtt://{address}", topics=[{"filter": f"{name}/#"}])
+    .route("r", sink="hangs")
+    .build()
+)
+pipeline.start()
+print("running", flush=True)
+sys.stdin.close()
+while not pipeline.stats().received:
+    time.sleep(0.005)
+time.sleep(0.1)
+"""
+    process = script(tmp_path, body, broker, unique)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    publish(broker, f"{unique}/a", ROWS[:1])
+    assert process.stdout.readline() == "writing\n"
+    assert process.wait(30) == 0
+
+
 def test_a_forked_child_is_told(broker: str, unique: str) -> None:
     with mqtt_builder(broker, unique).route("r", sink="stdout").build() as pipeline:
         reader, writer = os.pipe()

@@ -111,6 +111,29 @@ def test_a_batch_shows_the_messages_of_its_rows(kafka: str, unique: str, plugins
     assert batch.headers(0) == []
 
 
+def test_rows_of_a_pipeline_without_a_decoder_are_bytes(broker: str, unique: str, plugins: iotml.Plugins) -> None:
+    seen: list[tuple[int, list[str], str, list[bytes | None]]] = []
+
+    @plugins.preprocessor("look")
+    def look(batch: iotml.Batch) -> Any:
+        with pytest.raises(KeyError, match="the pipeline has no decoder"):
+            batch["speed"]
+        seen.append((batch.to_arrow().num_rows, batch.columns, repr(batch), batch.payloads))
+        # Columns may begin here.
+        return {"length": [len(payload or b"") for payload in batch.payloads]}
+
+    kept = Kept(plugins)
+    builder = iotml.Pipeline.builder(unique, plugins=plugins, instance=unique)
+    builder.source("mqtt", server=f"mqtt://{broker}", topics=[{"filter": f"{unique}/#"}]).preprocess("look")
+    with builder.route("r", encode="json", sink="keep").build() as pipeline:
+        publish(broker, f"{unique}/a", [b"abc", b"", b"\xff"])
+        settle(pipeline, 3)
+    assert [row["length"] for row in kept.rows] == [3, 0, 1]
+    assert [payload for *_, payloads in seen for payload in payloads] == [b"abc", b"", b"\xff"]
+    assert sum(n_rows for n_rows, *_ in seen) == 3
+    assert all(columns == [] and text.endswith(" rows: )") for _, columns, text, _ in seen)
+
+
 def as_arrow(batch: iotml.Batch) -> pyarrow.Table:
     return pyarrow.table({"fast": pyarrow.array([speed > 30 for speed in batch["speed"]]), "speed": batch["speed"]})
 
@@ -506,7 +529,9 @@ def scored(kept: Kept) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_a_scorer_appends_the_columns_of_scorers(broker: str, unique: str, plugins: iotml.Plugins) -> None:
+def test_inv_8_a_scorer_appends_the_columns_of_scorers_and_names_its_version(
+    broker: str, unique: str, plugins: iotml.Plugins
+) -> None:
     @plugins.scorer("distance")
     class Distance:
         threshold = 20.0

@@ -137,7 +137,9 @@ def _check(columns: Sequence[str], features: Sequence[str], key: str | None) -> 
 def _scored(scorer: Scorer, rows: Sequence[Row], options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     features, key = scorer.features, options.key
     x = np.array([[_number(row[name]) for name in features] for row in rows], np.float64).reshape(-1, len(features))
-    is_good = np.isfinite(x).all(axis=1) if options.missing == "error" else np.ones(len(x), np.bool_)
+    is_good: NDArray[np.bool_] = np.ones(len(x), np.bool_)
+    if options.missing == "error":
+        is_good = np.logical_and.reduce(np.isfinite(x), axis=1)
     keys = [str(row[key]) for row, good in zip(rows, is_good, strict=True) if good] if key else None
     prediction = scorer.predict(x[is_good], keys=keys) if is_good.any() else None
     scores = _spread(is_good, None if prediction is None else prediction.score)

@@ -60,7 +60,7 @@ def config_schema(factory: Callable[..., Any], *, skip_first: bool) -> dict[str,
 
 
 def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
-    of = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    of = factory.__init__ if inspect.isclass(factory) else factory
     try:
         return typing.get_type_hints(of)
     except Exception:

@@ -208,12 +208,13 @@ impl Drop for Pipeline {
 }
 
 /// Stops and drains all pipelines of this process that still run: called when the interpreter ends, while plug-ins in Python
-/// can still be called.
+/// can still be called. A stage that hangs is left behind, and what was in flight is redelivered at the next start.
 #[pyfunction]
 pub fn stop_pipelines(py: Python<'_>) -> PyResult<()> {
     for run in stop_all() {
+        let deadline = Instant::now() + run.patience();
         // A failure at this point has nobody to go to.
-        wait(py, |slice| run.wait_ended(slice))?.ok();
+        wait(py, |slice| (run.wait_ended(slice).is_some() || Instant::now() >= deadline).then_some(()))?;
     }
     Ok(())
 }

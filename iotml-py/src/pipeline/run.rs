@@ -23,6 +23,7 @@ pub struct Run {
     secrets: Secrets,
     began: Instant,
     guard: ForkGuard,
+    patience: Duration,
 }
 
 struct Inner {
@@ -64,6 +65,8 @@ impl Run {
             secrets: config.secrets().clone(),
             began,
             guard,
+            // What is in flight, then the source, then the sinks, have this long each.
+            patience: 3 * config.frame.pipeline.drain_timeout.0.max(Duration::from_secs(1)),
         });
         let name = format!("run-{}", config.frame.pipeline.name);
         let (supervised, config) = (run.clone(), config.clone());
@@ -212,6 +215,11 @@ impl Run {
     /// Where metrics and health are served.
     pub fn http(&self) -> Option<SocketAddr> {
         self.lock().http
+    }
+
+    /// How long a stop takes at most, unless a stage hangs.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// What must not be shown.
