@@ -15,7 +15,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import iotml
 import numpy as np
@@ -350,6 +351,28 @@ def test_watching_shows_the_balance(kafka: str, unique: str, capfd: pytest.Captu
     assert last.startswith(f"{unique}: stopped, 20 received")
     assert "20 delivered" in last
     assert "0 in flight" in last
+
+
+def test_watching_in_a_notebook_writes_one_table_over(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Shell:
+        config: ClassVar = {"IPKernelApp": {}}
+
+    class Handle:
+        update = staticmethod(shown.append)
+
+    ipython, display = ModuleType("IPython"), ModuleType("IPython.display")
+    monkeypatch.setattr(ipython, "get_ipython", Shell, raising=False)
+    monkeypatch.setattr(display, "HTML", str, raising=False)
+    monkeypatch.setattr(display, "display", lambda html, display_id: Handle(), raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    pipeline = mqtt_builder(broker, "a<b").route("r", sink="stdout").build()
+    pipeline.start().stop(wait=False)
+    pipeline.watch(0.05)
+    assert "<caption>a&lt;b</caption>" in shown[-1]
+    assert "<th>state</th><td>stopped</td>" in shown[-1]
 
 
 def test_a_pipeline_that_nobody_holds_stops(broker: str, unique: str, until: Until) -> None:
