@@ -37,7 +37,7 @@ LABEL = "failure_occurred"
 
 @dataclass(frozen=True)
 class Truth:
-    """Rows whose faults are known: `values` float32 `[n, 18]` in the order of FEATURES, `car` and `fault` text `[n]`."""
+    """Rows with known faults: `values` float32 `[n, 18]` in the order of FEATURES, `car` and `fault` text `[n]`."""
 
     values: npt.NDArray[np.float32]
     car: npt.NDArray[Any]
@@ -71,7 +71,7 @@ def read(path: Path) -> Truth:
 
 
 def roc_auc_by_fault(score: npt.NDArray[np.float32], truth: Truth) -> dict[str, float]:
-    """ROC AUC of each fault's rows against those of cars that never fall ill, by kind; rows without a score do not count."""
+    """ROC AUC of each fault's rows against cars that never fall ill, by kind; rows without a score are left out."""
     found = {}
     for kind in truth.kinds:
         rows = (truth.fault == kind) | truth.is_untouched

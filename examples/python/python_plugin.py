@@ -14,9 +14,10 @@ import sqlite3
 import sys
 from contextlib import closing
 
-import iotml
 import numpy as np
 from numpy.typing import NDArray
+
+import iotml
 
 TYRES = ["tire_pressure_1_1", "tire_pressure_1_2", "tire_pressure_2_1", "tire_pressure_2_2"]
 

@@ -21,7 +21,7 @@ def main() -> None:
     """Score the rows of a file and say what was found."""
     options = arguments()
     scorer = iotml.Scorer(str(options.model))
-    print(f"{scorer.name} version {scorer.version} on {scorer.engine}: {scorer.n_features} features, {scorer.threshold}")
+    print(f"{scorer.name} {scorer.version} on {scorer.engine}: {scorer.n_features} features, {scorer.threshold}")
     truth = cars.read(options.rows)
 
     # One row, as a request would bring it: scaled by the model's manifest, never by the caller.
