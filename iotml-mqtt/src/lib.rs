@@ -6,7 +6,7 @@
 //!
 //! No type of an MQTT client library stands in a public signature.
 
-mod login;
+mod connection;
 mod order;
 mod server;
 mod template;
@@ -19,6 +19,7 @@ pub mod embedded;
 pub mod sink;
 pub mod source;
 
+pub use connection::ConnectionConfig;
 pub use sink::{MqttSink, MqttSinkConfig};
 pub use source::{MqttSource, MqttSourceConfig};
 pub use tls::TlsConfig;

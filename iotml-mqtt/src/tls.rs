@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use iotml_core::error::ConfigError;
+use rumqttc::tokio_rustls::rustls;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,38 @@ impl TlsConfig {
             return Err(ConfigError::new("tls.cert needs tls.ca, the authority that signed the broker's certificate"));
         }
         Ok(())
+    }
+}
+
+/// What to do about an error of TLS.
+pub(crate) fn advice(error: &rustls::Error) -> &'static str {
+    use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error};
+    match error {
+        Error::InvalidCertificate(Wrong::UnknownIssuer | Wrong::BadSignature) => {
+            "the authorities trusted did not sign its certificate; set tls.ca to the certificate of the one that did"
+        }
+        Error::InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) => {
+            "its certificate is for another host; write a name in `server` that the certificate has"
+        }
+        Error::InvalidCertificate(Wrong::Expired | Wrong::ExpiredContext { .. }) => "its certificate has expired",
+        Error::InvalidCertificate(_) => "its certificate cannot be trusted; check tls.ca",
+        Error::AlertReceived(Alert::CertificateRequired) => {
+            "it asks for a client certificate; set tls.cert and tls.key"
+        }
+        Error::AlertReceived(
+            Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied
+            | Alert::DecryptError
+            | Alert::HandshakeFailure,
+        ) => "it refuses this client certificate; check tls.cert and tls.key",
+        Error::InconsistentKeys(_) => "tls.key does not belong to the client certificate in tls.cert",
+        Error::InvalidMessage(_) => "it does not speak tls; does the port expect tls?",
+        _ => "the tls handshake failed; check tls.ca, tls.cert and the port",
     }
 }
 

@@ -1,10 +1,14 @@
 //! What became of a connection, in the words of the user who has to mend it.
 
+use std::io;
+
 use iotml_core::error::{BoxError, Class};
 use iotml_core::source::SourceError;
-use rumqttc::{ConnectReturnCode, ConnectionError, Error as Malformed, StateError, SubscribeReasonCode};
+use rumqttc::tokio_rustls::rustls;
+use rumqttc::{ConnectReturnCode, ConnectionError, Error as Malformed, StateError, SubscribeReasonCode, TlsError};
 
 use crate::server::Server;
+use crate::tls;
 
 /// Why a connection ended or could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +62,11 @@ impl Trouble {
     pub(crate) fn from_client(server: &Server, error: ConnectionError) -> Self {
         let (class, advice) = match &error {
             ConnectionError::ConnectionRefused(code) => return Self::refused(server, *code, error),
-            ConnectionError::Io(io) => (Class::Retryable, network_advice(io)),
             ConnectionError::Timeout(_) => (Class::Retryable, "no answer in time; check host, port and firewall"),
-            ConnectionError::Tls(rumqttc::TlsError::Io(io)) if io.get_ref().is_none() => {
-                (Class::Retryable, network_advice(io))
-            }
             // A certificate does not mend itself.
-            ConnectionError::Tls(_) => (Class::Fatal, "the tls handshake failed; check tls.ca, tls.cert and the port"),
+            ConnectionError::Tls(TlsError::NoValidCertInChain) => (Class::Fatal, "tls.ca holds no certificate"),
+            ConnectionError::Tls(TlsError::NoValidClientCertInChain) => (Class::Fatal, "tls.cert holds no certificate"),
+            ConnectionError::Tls(TlsError::NoValidKeyInChain) => (Class::Fatal, "tls.key holds no private key"),
             ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
                 use rumqttc::DisconnectReasonCode::{NotAuthorized, SessionTakenOver};
                 match reason_code {
@@ -85,7 +87,14 @@ impl Trouble {
             ),
             ConnectionError::NotConnAck(_) => (Class::Fatal, "this is not an mqtt 5 broker; check the port"),
             ConnectionError::RequestsDone => (Class::Fatal, "the client was closed"),
-            _ => (Class::Retryable, "the connection broke"),
+            other => match (tls_error(other), io_error(other)) {
+                (Some(tls), _) => (Class::Fatal, tls::advice(tls)),
+                (None, Some(io)) => (Class::Retryable, network_advice(server, io)),
+                (None, None) if matches!(other, ConnectionError::Tls(_)) => {
+                    (Class::Fatal, "tls cannot begin; check tls.ca, tls.cert and tls.key")
+                }
+                (None, None) => (Class::Retryable, "the connection broke"),
+            },
         };
         Self::new(class, format!("cannot use {server}: {advice} ({error})"), Some(error))
     }
@@ -115,14 +124,33 @@ impl Trouble {
     }
 }
 
-fn network_advice(error: &std::io::Error) -> &'static str {
+/// What the operating system or TLS says, wherever the client has put it.
+fn io_error(error: &ConnectionError) -> Option<&io::Error> {
+    match error {
+        ConnectionError::Io(io)
+        | ConnectionError::Tls(TlsError::Io(io))
+        | ConnectionError::MqttState(StateError::Io(io) | StateError::Deserialization(Malformed::Io(io))) => Some(io),
+        _ => None,
+    }
+}
+
+fn tls_error(error: &ConnectionError) -> Option<&rustls::Error> {
+    match error {
+        ConnectionError::Tls(TlsError::TLS(tls)) => Some(tls),
+        other => io_error(other)?.get_ref()?.downcast_ref(),
+    }
+}
+
+fn network_advice(server: &Server, error: &io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => {
-            "nothing listens there; is the broker running, are host and port right?"
+        io::ErrorKind::ConnectionRefused => "nothing listens there; is the broker running, are host and port right?",
+        io::ErrorKind::TimedOut => "no answer in time; check host, port and firewall",
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof if server.tls => {
+            "the far side closed the connection; does the port expect tls, and does it ask for a client certificate \
+             (tls.cert, tls.key)?"
         }
-        std::io::ErrorKind::TimedOut => "no answer in time; check host, port and firewall",
-        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof => {
-            "the far side closed the connection; does the port expect tls, or not?"
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+            "the far side closed the connection; does the port expect tls?"
         }
         _ => "the network failed; check host and port",
     }

@@ -1,4 +1,4 @@
-"""Eclipse Mosquitto: one broker open to all on a plain and a TLS port, and one that asks for a password.
+"""Eclipse Mosquitto: one broker open to all on plain and TLS ports, and one that asks for a password.
 
 Two processes, because one would need `per_listener_settings`, which changes how sessions come back after a restart.
 """
@@ -8,17 +8,17 @@ import secrets
 import subprocess
 from pathlib import Path
 
-from . import gather, ready
+from . import certificates, gather, ready
 
 PACKAGE = "mosquitto"
 USER = "iotml"
 
 
 class Mosquitto:
-    """Anonymous clients on the ports `plain` and `tls`, with the stock window of 20 messages in flight."""
+    """Anonymous clients on the ports `plain`, `tls` and `mutual_tls`, where they must show a certificate; stock window of 20 messages."""
 
     name = "mosquitto"
-    ports = ("plain", "tls")
+    ports = ("plain", "tls", "mutual_tls")
 
     def gather(self) -> None:
         gather.tool("mosquitto", PACKAGE)
@@ -26,27 +26,27 @@ class Mosquitto:
         gather.tool("openssl", "openssl")
 
     def prepare(self, home: Path, ports: dict) -> list:
-        if not (home / "server.pem").exists():
-            _make_certificates(home)
+        folder = certificates.make(home)
+        secured = f"cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\n"
         listeners = f"""\
 allow_anonymous true
 listener {ports["plain"]} 127.0.0.1
 listener {ports["tls"]} 127.0.0.1
-cafile {home}/ca.pem
-certfile {home}/server.pem
-keyfile {home}/server.key
+{secured}listener {ports["mutual_tls"]} 127.0.0.1
+{secured}require_certificate true
 """
         return _command(home, listeners)
 
     def probe(self, home: Path, ports: dict) -> None:
         ready.mqtt("127.0.0.1", ports["plain"])
-        ready.mqtt("127.0.0.1", ports["tls"], ca=home / "ca.pem")
+        ready.mqtt("127.0.0.1", ports["tls"], ca=home / "certificates" / "ca.pem")
 
     def exports(self, home: Path, ports: dict) -> dict:
         return {
             "IOTML_MOSQUITTO": f"127.0.0.1:{ports['plain']}",
             "IOTML_MOSQUITTO_TLS": f"127.0.0.1:{ports['tls']}",
-            "IOTML_TLS_CA": str(home / "ca.pem"),
+            "IOTML_MOSQUITTO_MUTUAL_TLS": f"127.0.0.1:{ports['mutual_tls']}",
+            "IOTML_MOSQUITTO_CERTIFICATES": str(home / "certificates"),
         }
 
 
@@ -106,16 +106,3 @@ log_type warning
         encoding="utf-8",
     )
     return [gather.tool("mosquitto", PACKAGE), "-c", str(config)]
-
-
-def _make_certificates(home: Path) -> None:
-    """Makes a CA and a certificate for 127.0.0.1 and localhost; the certificate's file comes last."""
-    openssl = [gather.tool("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt"]
-    openssl += ["ec_paramgen_curve:P-256", "-nodes", "-days", "3650"]
-    ca = ["-subj", "/CN=iotml test CA", "-keyout", "ca.key", "-out", "ca.pem"]
-    server = ["-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost", "-keyout", "server.key"]
-    server += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    server += ["-addext", "basicConstraints=critical,CA:FALSE", "-out", "server.pem"]
-    with open(home / "log", "ab") as log:
-        for arguments in (ca, server):
-            subprocess.run(openssl + arguments, cwd=home, stdin=subprocess.DEVNULL, stderr=log, check=True)

@@ -2,13 +2,12 @@
 
 use iotml_core::error::ConfigError;
 use iotml_core::plugin::HumanDuration;
-use iotml_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::connection::ConnectionConfig;
 use crate::server::Server;
 use crate::template::Template;
-use crate::tls::TlsConfig;
 
 /// Names that a topic template may use.
 pub(super) const PLACES: [&str; 3] = ["key", "topic", "target"];
@@ -20,8 +19,9 @@ pub(super) const KEY: usize = 0;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttSinkConfig {
-    /// The broker: `mqtt://host:1883`, or `mqtts://host:8883` for TLS.
-    pub server: String,
+    /// The broker, and how to log on to it.
+    #[serde(flatten)]
+    pub connection: ConnectionConfig,
     /// Topic to publish to, from `{key}`, `{topic}` (where the row came from) and `{target}` (where it should go). Default: `{target}`.
     #[serde(default = "default_topic")]
     pub topic: String,
@@ -38,21 +38,6 @@ pub struct MqttSinkConfig {
     /// Start of the client id; instance, task and a random part are appended. Default: the pipeline's name.
     #[serde(default)]
     pub client_id: Option<String>,
-    /// User name.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// Password.
-    #[serde(default)]
-    pub password: Option<Secret>,
-    /// Certificates for `mqtts://`.
-    #[serde(default)]
-    pub tls: TlsConfig,
-    /// Interval of MQTT keep-alives.
-    #[serde(default = "default_keep_alive")]
-    pub keep_alive: HumanDuration,
-    /// How long connecting may take.
-    #[serde(default = "default_connect_timeout")]
-    pub connect_timeout: HumanDuration,
     /// How long the broker may take to acknowledge a row before it is written again.
     #[serde(default = "default_delivery_timeout")]
     pub delivery_timeout: HumanDuration,
@@ -65,25 +50,19 @@ impl MqttSinkConfig {
     /// A configuration of defaults that publishes to `topic`.
     pub fn new(server: impl Into<String>, topic: impl Into<String>) -> Self {
         Self {
-            server: server.into(),
+            connection: ConnectionConfig::new(server),
             topic: topic.into(),
             qos: default_qos(),
             retain: false,
             headers: false,
             client_id: None,
-            username: None,
-            password: None,
-            tls: TlsConfig::default(),
-            keep_alive: default_keep_alive(),
-            connect_timeout: default_connect_timeout(),
             delivery_timeout: default_delivery_timeout(),
             max_in_flight: default_window(),
         }
     }
 
     pub(super) fn compile(&self) -> Result<(Server, Template), ConfigError> {
-        let server = Server::parse(&self.server)?;
-        self.tls.check(server.tls)?;
+        let server = self.connection.check()?;
         let topic = Template::parse("topic", &self.topic, &PLACES)?;
         if self.topic.is_empty() || self.topic.contains(['+', '#', '\0']) {
             return Err(ConfigError::new(format!("topic {:?} must be a topic without wildcards", self.topic)));
@@ -93,9 +72,6 @@ impl MqttSinkConfig {
         }
         if self.max_in_flight == 0 || self.max_in_flight > 60_000 {
             return Err(ConfigError::new("max_in_flight must be between 1 and 60000"));
-        }
-        if self.password.is_some() && self.username.is_none() {
-            return Err(ConfigError::new("password is set without username"));
         }
         Ok((server, topic))
     }
@@ -107,14 +83,6 @@ fn default_topic() -> String {
 
 fn default_qos() -> u8 {
     1
-}
-
-fn default_keep_alive() -> HumanDuration {
-    HumanDuration::from_secs(30)
-}
-
-fn default_connect_timeout() -> HumanDuration {
-    HumanDuration::from_secs(10)
 }
 
 fn default_delivery_timeout() -> HumanDuration {
@@ -140,12 +108,11 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         type Change = fn(&mut MqttSinkConfig);
-        let wrong: [(&str, Change); 5] = [
+        let wrong: [(&str, Change); 4] = [
             ("{car}", |c| c.topic = "a/{car}".into()),
             ("wildcards", |c| c.topic = "a/#".into()),
             ("qos", |c| c.qos = 3),
             ("max_in_flight", |c| c.max_in_flight = 0),
-            ("username", |c| c.password = Some(Secret::new("p"))),
         ];
         for (name, change) in wrong {
             let mut config = MqttSinkConfig::new("mqtt://localhost", "a/{key}");

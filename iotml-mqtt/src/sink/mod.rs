@@ -19,7 +19,6 @@ use tokio::sync::oneshot;
 
 pub use config::MqttSinkConfig;
 
-use crate::login::Login;
 use crate::server::Server;
 use crate::template::Template;
 use link::Connection;
@@ -148,15 +147,8 @@ impl Sink for MqttSink {
         let prefix = self.config.client_id.as_deref().unwrap_or(&task.pipeline);
         // No session to resume, so nothing is gained by a stable id, and two sinks of one task must differ.
         let client_id = format!("{prefix}-{}-{}-{}", task.instance, task.task, unique());
-        let login = Login {
-            server: &self.server,
-            tls: &self.config.tls,
-            username: self.config.username.as_deref(),
-            password: self.config.password.as_ref(),
-            keep_alive: self.config.keep_alive.0,
-            connect_timeout: self.config.connect_timeout.0,
-        };
-        let mut options = login.options(&client_id).map_err(|error| SinkError::fatal_from(error.to_string(), error))?;
+        let options = self.config.connection.options(&self.server, &client_id);
+        let mut options = options.map_err(|error| SinkError::fatal_from(error.to_string(), error))?;
         // The client keeps room for this many packets; by default it is 16 MB.
         let room = u16::try_from(self.config.max_in_flight).unwrap_or(u16::MAX);
         options.set_clean_start(true).set_max_request_batch(MAX_GROUP).set_outgoing_inflight_upper_limit(room);

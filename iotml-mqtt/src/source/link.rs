@@ -126,7 +126,7 @@ impl Link {
     /// visited twice per keep-alive all the same, so that pings go out and the broker does not give the client up.
     async fn wait_for_room(&mut self) -> ControlFlow<()> {
         let shared = self.shared.clone();
-        let visit = Instant::now() + shared.config.keep_alive.0 / 2;
+        let visit = Instant::now() + shared.config.connection.keep_alive.0 / 2;
         while self.closing.is_none() && !shared.inbox.has_room() {
             tokio::select! {
                 () = shared.inbox.room() => {}

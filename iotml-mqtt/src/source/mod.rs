@@ -126,7 +126,7 @@ impl Source for MqttSource {
         };
         let client_ids: Vec<_> =
             (0..config.connections).map(|number| client_id(config.client_id.as_deref(), task, number)).collect();
-        let timeout = config.connect_timeout.0;
+        let timeout = config.connection.connect_timeout.0;
         let shared = Arc::new(Shared {
             inbox: Inbox::new(Limits {
                 max_rows: config.max_batch_rows,

@@ -8,7 +8,6 @@ use rumqttc::{
 };
 
 use super::MqttSourceConfig;
-use crate::login::Login;
 use crate::server::Server;
 
 /// The client publishes nothing, so the room it keeps for outgoing packets can be small. By default it is 16 MB and walked
@@ -20,15 +19,7 @@ const MAX_GROUP: usize = 128;
 
 /// Options for the connection with this client id. Reads the certificate files.
 pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &str) -> Result<MqttOptions, ConfigError> {
-    let login = Login {
-        server,
-        tls: &config.tls,
-        username: config.username.as_deref(),
-        password: config.password.as_ref(),
-        keep_alive: config.keep_alive.0,
-        connect_timeout: config.connect_timeout.0,
-    };
-    let mut options = login.options(client_id)?;
+    let mut options = config.connection.options(server, client_id)?;
     let expiry = u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX);
     options
         .set_clean_start(false)

@@ -14,7 +14,12 @@ pub struct Wire {
 
 impl Wire {
     pub async fn to(broker: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::from("127.0.0.1:0", broker).await
+    }
+
+    /// A wire whose near end is at `near`, `host:port`; port 0 takes a free one.
+    pub async fn from(near: &str, broker: &str) -> Self {
+        let listener = TcpListener::bind(near).await.expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let whole = Arc::new(AtomicBool::new(true));
         let cut = Arc::new(Notify::new());

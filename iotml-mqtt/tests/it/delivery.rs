@@ -177,7 +177,7 @@ async fn several_connections(broker: Broker) {
 async fn unpolled(broker: Broker) {
     let topic = unique("unpolled");
     let mut config = config(&broker.address(), &topic);
-    config.keep_alive = HumanDuration::from_secs(3);
+    config.connection.keep_alive = HumanDuration::from_secs(3);
     let mut reader = Reader::open(config).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..5)).await;

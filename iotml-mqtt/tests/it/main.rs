@@ -16,3 +16,4 @@ mod restart;
 mod sink;
 #[cfg(feature = "paho")]
 mod spooled;
+mod tls;

@@ -164,8 +164,8 @@ async fn a_wrong_password_and_a_missing_spool_are_clear_errors() {
 
     let Some(address) = servers::server("IOTML_MOSQUITTO_AUTH") else { return };
     let (mut config, _folder) = self::config(&address, "a", MqttVersion::V5);
-    config.username = Some("nobody".into());
-    config.password = Some(Secret::new("hunter2"));
+    config.connection.username = Some("nobody".into());
+    config.connection.password = Some(Secret::new("hunter2"));
     let error = Reader::try_open(config).await.err().expect("refused").to_string();
     assert!(error.contains("`password`") && !error.contains("hunter2"), "{error}");
 }

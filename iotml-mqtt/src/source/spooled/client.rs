@@ -38,7 +38,7 @@ impl Client {
             .persistence(PersistenceType::None)
             .finalize();
         let failed = |what: &str, error: Error| {
-            let message = format!("cannot {what} {}: {} ({error})", shared.server, advice(&error));
+            let message = format!("cannot {what} {}: {} ({error})", shared.server, advice(&shared.server, &error));
             Trouble::fatal_from(message, error)
         };
         let client = AsyncClient::new(options).map_err(|error| failed("make a client for", error))?;
@@ -49,9 +49,17 @@ impl Client {
             }
         });
         let connect_options = connect_options(shared)?;
-        let timeout = config.connect_timeout.0 + Duration::from_secs(1);
-        let connected = tokio::time::timeout(timeout, client.connect(connect_options)).await;
-        connected.map_err(|_| Trouble::no_answer(&shared.server, "answer"))?.map_err(|error| failed("use", error))?;
+        let timeout = config.connection.connect_timeout.0 + Duration::from_secs(1);
+        let Ok(connected) = tokio::time::timeout(timeout, client.connect(connect_options)).await else {
+            // Paho will still call back some time, with a reference that must not become the last one; see below.
+            client.remove_message_callback();
+            std::mem::forget(client);
+            return Err(Trouble::no_answer(&shared.server, "answer"));
+        };
+        // Paho tells the outcome under its lock and with a reference to the client. Were ours dropped before that call is over, the
+        // call would destroy the client, wait for the lock it holds, and block every Paho client of the process. So take the lock.
+        let _ = client.is_connected();
+        connected.map_err(|error| failed("use", error))?;
         let subscribed = tokio::time::timeout(timeout, subscribe(&client, shared)).await;
         let granted = subscribed
             .map_err(|_| Trouble::no_answer(&shared.server, "SUBACK"))?
@@ -141,8 +149,8 @@ fn connect_options(shared: &Shared) -> Result<ConnectOptions, Trouble> {
     let config = &shared.config;
     let mut options = ConnectOptionsBuilder::with_mqtt_version(version(config.mqtt_version));
     options
-        .keep_alive_interval(config.keep_alive.0)
-        .connect_timeout(config.connect_timeout.0)
+        .keep_alive_interval(config.connection.keep_alive.0)
+        .connect_timeout(config.connection.connect_timeout.0)
         .automatic_reconnect(FIRST_PAUSE, LONGEST_PAUSE);
     if config.mqtt_version == MqttVersion::V5 {
         let expiry = u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX);
@@ -155,10 +163,10 @@ fn connect_options(shared: &Shared) -> Result<ConnectOptions, Trouble> {
     } else {
         options.clean_session(false);
     }
-    if let Some(username) = &config.username {
+    if let Some(username) = &config.connection.username {
         options.user_name(username);
     }
-    if let Some(password) = &config.password {
+    if let Some(password) = &config.connection.password {
         options.password(password.expose());
     }
     if shared.server.tls {
@@ -168,7 +176,7 @@ fn connect_options(shared: &Shared) -> Result<ConnectOptions, Trouble> {
 }
 
 fn tls(shared: &Shared) -> Result<paho_mqtt::SslOptions, Trouble> {
-    let config = &shared.config.tls;
+    let config = &shared.config.connection.tls;
     for path in [&config.ca, &config.cert, &config.key].into_iter().flatten() {
         // Paho would only say that the handshake failed.
         read_pem(path).map_err(|error| Trouble::fatal_from(error.to_string(), error))?;
@@ -186,7 +194,7 @@ fn tls(shared: &Shared) -> Result<paho_mqtt::SslOptions, Trouble> {
     Ok(ssl.finalize())
 }
 
-fn advice(error: &Error) -> &'static str {
+fn advice(server: &Server, error: &Error) -> &'static str {
     match error {
         Error::ConnectReturn(ConnectReturnCode::BadUserNameOrPassword | ConnectReturnCode::NotAuthorized)
         | Error::ReasonCode(ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized, _) => {
@@ -196,10 +204,13 @@ fn advice(error: &Error) -> &'static str {
         | Error::ConnectReturn(ConnectReturnCode::UnacceptableProtocolVersion) => {
             "it does not speak this version; set `mqtt_version`"
         }
+        Error::TcpConnectCompletionFailure | Error::TcpTlsConnectFailure if server.tls => {
+            "tcp or tls failed; is the broker running, are host, port, tls.ca, tls.cert and tls.key right?"
+        }
         Error::TcpConnectTimeout | Error::TcpConnectCompletionFailure | Error::SocketError(_) => {
             "nothing listens there; is the broker running, are host and port right?"
         }
-        Error::TcpTlsConnectFailure => "tcp or tls failed; is the broker running, are host, port and tls.ca right?",
+        Error::TcpTlsConnectFailure => "tcp failed; is the broker running, are host and port right?",
         _ => "it did not let the client in; check host, port, tls and the broker's log",
     }
 }
