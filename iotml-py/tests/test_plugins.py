@@ -220,7 +220,7 @@ def test_inv_4_rejected_and_filtered_rows_are_counted_and_the_rest_goes_on(
         (lambda batch: "all", "is a str; a preprocessor returns"),
         (lambda batch: [True] * (len(batch) + 1), "values for a batch of"),
         (lambda batch: np.ones(len(batch), int), "is of type Int64; a mask is boolean"),
-        (lambda batch: [None] + [True] * (len(batch) - 1), "has missing values; a mask says of every row"),
+        (lambda batch: np.ma.masked_array(batch["speed"] > 5, True), "has missing values; a mask says of every row"),
         (lambda batch: {"x": np.zeros((len(batch), 2))}, 'column "x" has shape ('),
         (lambda batch: {"x": [1.0] * (len(batch) + 2)}, 'column "x" has'),
         (lambda batch: {"x": np.zeros(len(batch), "complex64")}, 'column "x" is of type complex64'),
