@@ -72,6 +72,14 @@ class Pipeline(_iotml.Pipeline):
         """
         return PipelineBuilder(cls, name, plugins, options)
 
+    def start(self) -> Self:
+        """Start all tasks and return once every one of them receives.
+
+        Raises `PipelineError` where a stage cannot be opened; nothing is left half-started then.
+        """
+        super().start()
+        return self
+
     def watch(self, interval: float = 1.0) -> None:
         """Show how the pipeline is doing every `interval` seconds, until it has ended.
 
