@@ -12,7 +12,7 @@ DEMO_FLAGS = $(if $(CARS),--cars $(CARS)) $(if $(RATE),--rate $(RATE)) $(if $(SE
 	$(if $(KAFKA),--kafka $(KAFKA)) $(if $(MQTT),--mqtt $(MQTT)) $(if $(QOS),--qos $(QOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench train servers-up servers-down venv packages
+.PHONY: help demo test test-all check bench train wheel python servers-up servers-down venv packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ bench: packages ## the stages by Criterion, then the whole chain beside its peer
 
 train: packages ## train the default network on the simulator's healthy cars (installs TensorFlow)
 	@IOTML_TRAIN_PYTHON="$$(deploy/python/venv train)/bin/python" $(WITH_ENV) examples/train/run
+
+wheel: packages ## the wheel of the Python module, for any Linux with glibc 2.28, into dist/
+	@deploy/python/wheel
+
+python: packages ## the same, installed into the Python environment for tests; prints that one's folder
+	@deploy/python/install dev "$$(deploy/python/wheel)"
 
 servers-up: ## start the real servers; then: eval "$(deploy/servers/servers env)"
 	@$(SERVERS) up

@@ -132,12 +132,14 @@ fn engine_of(name: Option<&str>) -> PyResult<EngineChoice> {
 
 /// The path of a file that may be given as a URI.
 fn local(py: Python<'_>, path: &Path) -> PyResult<PathBuf> {
-    let Some((scheme, _)) = path.to_str().and_then(|text| text.split_once("://")) else { return Ok(path.to_owned()) };
+    let Some((uri, scheme)) = path.to_str().and_then(|text| Some((text, text.split_once("://")?.0))) else {
+        return Ok(path.to_owned());
+    };
     if scheme != "file" {
         let what =
             format!("{} is not a local file: {scheme} is not a scheme that models are read from", path.display());
         return Err(ConfigError::new_err(what));
     }
-    let parsed = py.import("urllib.parse")?.call_method1("urlparse", (path,))?;
+    let parsed = py.import("urllib.parse")?.call_method1("urlparse", (uri,))?;
     py.import("urllib.request")?.call_method1("url2pathname", (parsed.getattr("path")?,))?.extract()
 }

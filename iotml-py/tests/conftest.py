@@ -1,23 +1,31 @@
-"""Servers for the tests: real ones by the environment, as the Rust tests take them, and embedded ones."""
+"""Servers for the tests, real ones by the environment as the Rust tests take them, and embedded ones; data; the wheel."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from iotml.testing import EmbeddedKafka, EmbeddedMqtt
 
 
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _skip(what: str, required_by: str) -> NoReturn:
+    """Skips the test, or fails it where what it needs is required."""
+    if os.environ.get(required_by) == "1":
+        pytest.fail(f"{what}, and {required_by}=1")
+    pytest.skip(what)
+
+
 def server(name: str) -> str:
     """The address in the environment variable `name`; skips without it, or fails under `IOTML_REQUIRE_SERVERS=1`."""
-    address = os.environ.get(name)
-    if not address:
-        if os.environ.get("IOTML_REQUIRE_SERVERS") == "1":
-            pytest.fail(f"{name} is not set, and IOTML_REQUIRE_SERVERS=1")
-        pytest.skip(f"{name} is not set")
-    return address
+    return os.environ.get(name) or _skip(f"{name} is not set", "IOTML_REQUIRE_SERVERS")
 
 
 @pytest.fixture
@@ -65,3 +73,34 @@ def until() -> Callable[[Callable[[], bool], str], None]:
             sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def seed_data() -> Path:
+    """The folder of the reference data."""
+    folder = Path(os.environ.get("IOTML_SEED_DATA") or REPOSITORY.parent / "shared" / "seed")
+    if not folder.is_dir():
+        _skip(f"no reference data in {folder}", "IOTML_REQUIRE_SEED_DATA")
+    return folder
+
+
+@pytest.fixture
+def onnxruntime() -> None:
+    """ONNX Runtime, which a test names that needs it beside tract."""
+    if find_spec("onnxruntime") is None:
+        _skip("onnxruntime is not installed", "IOTML_REQUIRE_SERVERS")
+
+
+@pytest.fixture
+def cars() -> Path:
+    """The default network of the car demo: 18 features, kind reconstruction."""
+    return REPOSITORY / "testdata" / "cars" / "cars-autoencoder.onnx"
+
+
+@pytest.fixture
+def wheel() -> Path:
+    """The wheel under test: the one `IOTML_WHEEL` names, else the newest in `dist/`."""
+    if named := os.environ.get("IOTML_WHEEL"):
+        return Path(named)
+    wheels = sorted((REPOSITORY / "dist").glob("iotml-*.whl"), key=lambda file: file.stat().st_mtime)
+    return wheels[-1] if wheels else _skip("there is no wheel in dist/: run `make wheel`", "IOTML_REQUIRE_SERVERS")

@@ -72,9 +72,23 @@ impl KafkaProperties {
         for (name, value) in defaults.iter().copied().chain(own).chain(forced.iter().copied()) {
             config.set(name, value);
         }
+        if self.needs_authorities() {
+            config.set("ssl.ca.location", "probe");
+        }
         // Some properties only clash with each other.
         config.create_native_config().map_err(|error| ConfigError::with("the Kafka properties do not fit", error))?;
         Ok(config)
+    }
+
+    /// Whether librdkafka must look for the machine's certificate authorities: an OpenSSL that was linked in does not know where
+    /// they lie, but for the variables that name them.
+    fn needs_authorities(&self) -> bool {
+        let is_named = |variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+        cfg!(feature = "vendored")
+            && self.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"))
+            && !self.0.keys().any(|name| name.starts_with("ssl.ca."))
+            && !is_named("SSL_CERT_FILE")
+            && !is_named("SSL_CERT_DIR")
     }
 }
 
