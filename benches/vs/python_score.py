@@ -17,10 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import iotml
 import numpy as np
 import onnxruntime
-
-import iotml
 
 ROUNDS = 41
 

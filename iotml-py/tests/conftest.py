@@ -1,4 +1,4 @@
-"""Servers for the tests, real ones by the environment as the Rust tests take them, and embedded ones; data; the wheel."""
+"""Servers for the tests, real ones by the environment as in Rust, and embedded ones; data; the wheel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import pytest
 from iotml.testing import EmbeddedKafka, EmbeddedMqtt
-
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -8,9 +8,8 @@ import inspect
 import pkgutil
 from pathlib import Path
 
-import pytest
-
 import iotml
+import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 MODULES = ["iotml", *(module.name for module in pkgutil.walk_packages(iotml.__path__, "iotml."))]

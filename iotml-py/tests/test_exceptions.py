@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-import pytest
-
 import iotml
+import pytest
 from iotml import exceptions
 
 BUILT_IN = {

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import iotml
 import numpy as np
 import pytest
-
-import iotml
 
 pytestmark = [pytest.mark.usefixtures("onnxruntime"), pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")]
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import iotml
 import models
 import numpy as np
 import pandas as pd
@@ -16,8 +17,6 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
-
-import iotml
 
 pytestmark = pytest.mark.usefixtures("onnxruntime")
 
@@ -89,7 +88,8 @@ def test_every_layout_of_an_array_scores_the_same(scorer: iotml.Scorer, n: int) 
     unaligned[:] = x
     record = np.zeros(n, [("flag", np.int8), ("rows", np.float32, 18)])
     record["rows"] = x
-    for other in (np.asfortranarray(x), wide[:, 3:39:2], x[::-1][::-1], unaligned, record["rows"], x.repeat(2, axis=0)[::2]):
+    twice = x.repeat(2, axis=0)[::2]
+    for other in (np.asfortranarray(x), wide[:, 3:39:2], x[::-1][::-1], unaligned, record["rows"], twice):
         np.testing.assert_array_equal(scorer.score(other), expected)
     read_only = x.copy()
     read_only.flags.writeable = False
@@ -252,7 +252,8 @@ class TestMissing:
         x = readings(10_000)
         rows = [2, 5000, 9999]
         x[rows, [0, 5, 17]] = [np.nan, np.inf, -np.inf]
-        with pytest.raises(iotml.ScoreError, match=r"3 of 10000 rows .*row 2: .*`coolant_temp` is NaN; row 5000") as raised:
+        message = r"3 of 10000 rows .*row 2: .*`coolant_temp` is NaN; row 5000"
+        with pytest.raises(iotml.ScoreError, match=message) as raised:
             scorer.score(x)
         assert list(raised.value.rows) == rows
         x[:5, 1] = np.nan
@@ -262,7 +263,7 @@ class TestMissing:
     def test_nulls_of_a_table_are_missing_too(self, scorer: iotml.Scorer) -> None:
         columns: dict[str, Any] = {name: [1.0, 2.0] for name in scorer.features}
         columns["speed"] = [None, 2.0]
-        with pytest.raises(iotml.ScoreError, match="row 0: .*`speed` is null"):
+        with pytest.raises(iotml.ScoreError, match=r"row 0: .*`speed` is null"):
             scorer.score(pa.table(columns))
 
     def test_imputed_values_are_the_manifests(self, tmp_path: Path, engine: str) -> None:
@@ -360,7 +361,7 @@ class TestOpening:
         assert repr(again) == repr(scorer)
 
     def test_a_file_that_is_not_there(self) -> None:
-        with pytest.raises(iotml.ModelError, match="cannot read /nowhere.onnx") as raised:
+        with pytest.raises(iotml.ModelError, match=r"cannot read /nowhere\.onnx") as raised:
             iotml.Scorer("/nowhere.onnx")
         assert isinstance(raised.value.__cause__, FileNotFoundError)
 
@@ -401,7 +402,8 @@ class TestBytes:
     def test_an_embedded_manifest_is_found(self, tmp_path: Path, engine: str) -> None:
         path = models.scaled_copy(tmp_path / "m.onnx", 2, 0.5)
         golden = {"input": [[2.0, 2.0]], "score": [1.0]}
-        text = models.manifest("reconstruction", ["a", "b"], golden=golden, trained={"rows": 12, "range": {"0": [0, 12]}})
+        trained = {"rows": 12, "range": {"0": [0, 12]}}
+        text = models.manifest("reconstruction", ["a", "b"], golden=golden, trained=trained)
         found = iotml.check_model(path.read_bytes(), text, engine=engine)
         assert found == {
             "engine": engine,
@@ -416,7 +418,7 @@ class TestBytes:
         path.write_bytes(iotml.embed_manifest(path.read_bytes(), text))
         scorer = iotml.Scorer(path, engine=engine)
         assert scorer.score(np.full(2, 4.0, np.float32)) == pytest.approx(4.0)
-        assert json.loads(scorer.manifest)["trained"] == {"rows": 12, "range": {"0": [0, 12]}}
+        assert json.loads(scorer.manifest)["trained"] == trained
 
     def test_what_is_wrong_is_said(self, tmp_path: Path) -> None:
         onnx = models.scaled_copy(tmp_path / "m.onnx", 2, 0.5).read_bytes()

@@ -6,10 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import iotml
 import numpy as np
 import pytest
-
-import iotml
 
 pytestmark = pytest.mark.usefixtures("onnxruntime")
 

@@ -56,9 +56,8 @@ def test_it_installs_and_scores_with_tract_where_there_is_nothing_else(bare: Pat
 
 
 def test_its_command_is_there(bare: Path, tmp_path: Path) -> None:
-    run = subprocess.run(
-        [bare.parent / "iotml", "--help"], check=True, cwd=tmp_path, env=_nothing(tmp_path), capture_output=True, text=True
-    )
+    command = [bare.parent / "iotml", "--help"]
+    run = subprocess.run(command, check=True, cwd=tmp_path, env=_nothing(tmp_path), capture_output=True, text=True)
     assert "demo" in run.stdout
 
 
