@@ -10,7 +10,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,13 @@ from iotml.train.export.frameworks import open_model
 from iotml.train.export.original import Original, Wanted
 
 __all__ = ["Export", "export_onnx"]
+
+
+class Read(Protocol):
+    """A read of a log, as `KafkaLog.last_read`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give at least `range`, `rows` and `digest`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def export_onnx(
     samples: npt.ArrayLike | None = None,
     look_back: int | None = None,
     calibration: Calibration | None = None,
-    read: Any = None,
+    read: Read | None = None,
     opset: int | None = None,
     tolerance: float = 1e-4,
     engine: str | None = None,
@@ -80,7 +87,8 @@ def export_onnx(
             Without them, 256 made up rows within the features' scale.
         look_back: rows of a window, for a `next_event` model that does not say it itself.
         calibration: what `calibrate` gave; its threshold and figures go into the manifest.
-        read: what the model was trained on, as `KafkaLog.last_read` says it; its range and digest go into the manifest.
+        read: what the model was trained on, a read of a `KafkaLog` or `FileLog` that went to its
+            end; its range and digest go into the manifest.
         opset: the ONNX operator set, if not the exporter's default.
         tolerance: the largest difference that passes, relative to values above 1.
         engine: `onnxruntime` or `tract`; by default ONNX Runtime if it is there.
@@ -132,10 +140,13 @@ def _read_manifest(given: Manifest | Mapping[str, Any] | str | os.PathLike[str])
     return Manifest.from_dict(given) if isinstance(given, Mapping) else Manifest.read(given)
 
 
-def _describe(manifest: Manifest, calibration: Calibration | None, read: Any) -> Manifest:
+def _describe(manifest: Manifest, calibration: Calibration | None, read: Read | None) -> Manifest:
     trained: dict[str, Any] = {"at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
     if read is not None:
-        trained |= {"data": read.range.to_dict(), "rows": read.n_rows, "digest": read.digest}
+        data = read.to_dict()
+        if data["digest"] is None:
+            raise ExportError("`read` has no digest: pass a read that went to its end, such as log.last_read after numpy()")
+        trained |= {"data": data, "rows": data["rows"], "digest": data["digest"]}
     if calibration is not None:
         manifest = dataclasses.replace(manifest, threshold=calibration.threshold)
         trained["calibration"] = calibration.to_dict()
