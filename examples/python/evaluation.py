@@ -71,7 +71,7 @@ def evaluate(
 
 
 def _pca_score(standard: npt.NDArray[np.float64], rows: npt.NDArray[np.float64], n_components: int) -> FloatArray:
-    """The mean squared reconstruction error of standardised rows."""
+    """Give the mean squared reconstruction error of standardised rows."""
     pca = PCA(n_components).fit(standard)
     errors = (pca.inverse_transform(pca.transform(rows)) - rows) ** 2
     score: FloatArray = errors.mean(axis=1).astype(np.float32)

@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def training_rows(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The log of the rows to train on, and their range."""
+    """Open the log of the rows to train on, and resolve their range."""
     if options.files:
         files = iotml.FileLog(options.files, features=cars.FEATURES, filter=HEALTHY)
         return files, files.range()

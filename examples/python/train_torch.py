@@ -1,6 +1,6 @@
 """Teaches: the same log for PyTorch: an IterableDataset whose workers share the partitions, and the export of a module.
 
-    python examples/python/train_torch.py --bootstrap localhost:9092 --topic sensor-data \
+python examples/python/train_torch.py --bootstrap localhost:9092 --topic sensor-data \
         --registry http://localhost:8081 --out cars.onnx
 """
 
