@@ -1,18 +1,22 @@
 """Apache Kafka, one node in KRaft mode."""
 
+import secrets
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from . import gather, ready
+from . import certificates, gather, ready
+
+USER = "iotml"
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class Kafka:
-    """Broker and controller in one process, on the ports `client` and `controller`."""
+    """Broker and controller in one process, on the ports `client` and `controller`; the others ask for TLS, a log-in, or both."""
 
     name = "kafka"
-    ports = ("client", "controller")
+    ports = ("client", "controller", "tls", "sasl", "sasl_tls")
 
     def gather(self) -> None:
         gather.java()
@@ -20,7 +24,10 @@ class Kafka:
 
     def prepare(self, home: Path, ports: dict) -> list:
         properties = home / "server.properties"
-        properties.write_text(_properties(home, ports), encoding="utf-8")
+        folder, password = certificates.make(home), _password(home)
+        parts = [folder / name for name in ("server.key", "server.pem", "ca.pem")]
+        (folder / "keystore.pem").write_text("".join(part.read_text() for part in parts), encoding="utf-8")
+        properties.write_text(_properties(home, ports) + _security(folder, password), encoding="utf-8")
         class_path = f"{gather.jars('kafka')}/*"
         log_settings = [
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -30,6 +37,8 @@ class Kafka:
         if not (home / "data" / "meta.properties").exists():
             cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
+            for mechanism in MECHANISMS[1:]:
+                tool += ["--add-scram", f"{mechanism}=[name={USER},password={password}]"]
             with open(home / "log", "ab") as log:
                 subprocess.run(java + tool, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
         return [*java, "kafka.Kafka", str(properties)]
@@ -37,21 +46,58 @@ class Kafka:
     def probe(self, _home: Path, ports: dict) -> None:
         ready.kafka("127.0.0.1", ports["client"])
 
-    def exports(self, _home: Path, ports: dict) -> dict:
-        return {"IOTML_KAFKA": f"127.0.0.1:{ports['client']}"}
+    def exports(self, home: Path, ports: dict) -> dict:
+        return {
+            "IOTML_KAFKA": f"127.0.0.1:{ports['client']}",
+            "IOTML_KAFKA_TLS": f"127.0.0.1:{ports['tls']}",
+            "IOTML_KAFKA_SASL": f"127.0.0.1:{ports['sasl']}",
+            "IOTML_KAFKA_SASL_TLS": f"127.0.0.1:{ports['sasl_tls']}",
+            "IOTML_KAFKA_CERTIFICATES": str(home / "certificates"),
+            "IOTML_KAFKA_USER": USER,
+            "IOTML_KAFKA_PASSWORD": _password(home),
+        }
+
+
+def _password(home: Path) -> str:
+    secret = home / "password"
+    if not secret.exists():
+        secret.touch(mode=0o600)
+        # Neither commas nor brackets, which StorageTool takes for its own.
+        secret.write_text(secrets.token_hex(12), encoding="utf-8")
+    return secret.read_text(encoding="utf-8")
+
+
+def _security(folder: Path, password: str) -> str:
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{password}";'
+    modules = {"PLAIN": plain, "SCRAM-SHA-256": scram, "SCRAM-SHA-512": scram}
+    lines = [
+        f"sasl.enabled.mechanisms={','.join(MECHANISMS)}",
+        "ssl.keystore.type=PEM",
+        f"ssl.keystore.location={folder}/keystore.pem",
+        "ssl.truststore.type=PEM",
+        f"ssl.truststore.location={folder}/ca.pem",
+    ]
+    for listener in ("sasl_plaintext", "sasl_ssl"):
+        for mechanism in MECHANISMS:
+            lines.append(f"listener.name.{listener}.{mechanism.lower()}.sasl.jaas.config={modules[mechanism]}")
+    return "\n".join(lines) + "\n"
 
 
 def _properties(home: Path, ports: dict) -> str:
     client, controller = ports["client"], ports["controller"]
+    secured = {"SSL": ports["tls"], "SASL_PLAINTEXT": ports["sasl"], "SASL_SSL": ports["sasl_tls"]}
+    listeners = f"PLAINTEXT://127.0.0.1:{client}" + "".join(f",{n}://127.0.0.1:{p}" for n, p in secured.items())
+    protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + "".join(f",{name}:{name}" for name in secured)
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{client}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={listeners}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map={protocols}
 log.dirs={home / "data"}
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4

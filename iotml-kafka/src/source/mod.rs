@@ -168,7 +168,8 @@ fn connect(settings: &Settings) -> Result<BaseConsumer<FetchContext>, SourceErro
         .map_err(|error| SourceError::fatal_from("the Kafka consumer cannot be made", error))?;
     let patience = settings.config.connect_timeout.0;
     let names = if settings.config.topics_regex.is_some() { &[] } else { settings.subscription.as_slice() };
-    let serve = || drop(consumer.poll(std::time::Duration::ZERO));
+    // Without a time-out a poll would end at the first log line, in front of the error that says what is wrong.
+    let serve = || while consumer.poll(std::time::Duration::from_millis(20)).is_some() {};
     let ask = |topic: Option<&str>| {
         reach(consumer.client(), &consumer.context().reports, serve, (&settings.servers, topic, patience))
     };

@@ -14,3 +14,4 @@ mod log_bad;
 mod reading;
 mod rebalance;
 mod schemas;
+mod security;
