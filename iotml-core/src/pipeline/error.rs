@@ -63,17 +63,6 @@ impl PipelineError {
 
     /// The error and its causes in one line, as a person wants to read it.
     pub fn report(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // A transparent wrapper repeats its cause word for word.
-            if !line.ends_with(&text) {
-                line.push_str(": ");
-                line.push_str(&text);
-            }
-            cause = error.source();
-        }
-        line
+        crate::error::report(self)
     }
 }

@@ -71,8 +71,12 @@ pub async fn conforms(harness: &mut dyn SinkHarness) {
     let _ = poll_fn(|context| Poll::Ready(dropped.as_mut().poll(context).is_ready())).await;
     drop(dropped);
     write(&*sink, n + 1..n + 2).await;
-    let stored = harness.stored(n as usize + 1).await;
     let last = Some(format!("row {:04}", n + 1).into_bytes());
+    let mut stored = harness.stored(n as usize + 1).await;
+    if stored.iter().all(|row| row.payload != last) {
+        // Then the row of the dropped write was stored all the same, and the last one comes behind it.
+        stored = harness.stored(n as usize + 2).await;
+    }
     assert!(stored.iter().any(|row| row.payload == last), "the sink is usable after a dropped write");
 
     sink.commit(&[]).await.expect("commit");
