@@ -8,53 +8,36 @@ use crate::run;
 
 const REPLAY: &str = env!("CARGO_BIN_EXE_csv_replay");
 
+/// What the replay and its check both read.
+const INPUTS: [(&str, &str); 3] =
+    [("--csv", "car-sensor-data.csv"), ("--normalization", "normalization.json"), ("--model", "autoencoder-18.onnx")];
+
+fn inputs(seed: &Path) -> Vec<String> {
+    INPUTS.iter().flat_map(|(flag, file)| [(*flag).to_owned(), path(&seed.join(file))]).collect()
+}
+
+/// Replays the recording; what it printed.
+fn replay(seed: &Path, mqtt: &str, kafka: &str, more: [&str; 2]) -> String {
+    let inputs = inputs(seed);
+    let mut arguments: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    arguments.extend(["--mqtt", mqtt, "--kafka", kafka]);
+    arguments.extend(more);
+    run(REPLAY, &arguments, 0)
+}
+
 /// Replays all rows through the broker at `mqtt` and has Python check every score.
 fn replay_and_check(mqtt: Option<String>) {
     let (Some(mqtt), Some(kafka), Some(seed)) = (mqtt, servers::kafka(), servers::seed_data()) else { return };
     let folder = tempfile::tempdir().unwrap();
-    let scores = folder.path().join("scores.csv");
-    let [csv, normalization, model, golden] =
-        ["car-sensor-data.csv", "normalization.json", "autoencoder-18.onnx", "autoencoder-18.golden.npz"]
-            .map(|name| path(&seed.join(name)));
-    let scores = path(&scores);
-    let text = run(
-        REPLAY,
-        &[
-            "--csv",
-            &csv,
-            "--normalization",
-            &normalization,
-            "--model",
-            &model,
-            "--mqtt",
-            &mqtt,
-            "--kafka",
-            &kafka,
-            "--out",
-            &scores,
-        ],
-        0,
-    );
+    let scores = path(&folder.path().join("scores.csv"));
+    let text = replay(&seed, &mqtt, &kafka, ["--out", &scores]);
     assert!(text.contains("10000 predictions, 0 dead letters, 0 filtered"), "{text}");
     let python = std::env::var("IOTML_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let text = run(
-        &python,
-        &[
-            "examples/check_replay.py",
-            "--csv",
-            &csv,
-            "--normalization",
-            &normalization,
-            "--model",
-            &model,
-            "--golden",
-            &golden,
-            "--scores",
-            &scores,
-        ],
-        0,
-    );
-    println!("{text}");
+    let (inputs, golden) = (inputs(&seed), path(&seed.join("autoencoder-18.golden.npz")));
+    let mut arguments = vec!["examples/check_replay.py"];
+    arguments.extend(inputs.iter().map(String::as_str));
+    arguments.extend(["--golden", &golden, "--scores", &scores]);
+    println!("{}", run(&python, &arguments, 0));
 }
 
 fn path(path: &Path) -> String {
@@ -76,22 +59,6 @@ fn inv_7_dirty_rows_become_dead_letters_in_the_number_stated_before() {
     let (Some(mqtt), Some(kafka), Some(seed)) = (servers::mosquitto(), servers::kafka(), servers::seed_data()) else {
         return;
     };
-    let [csv, normalization, model] =
-        ["car-sensor-data.csv", "normalization.json", "autoencoder-18.onnx"].map(|name| path(&seed.join(name)));
-    let arguments = [
-        "--csv",
-        &csv,
-        "--normalization",
-        &normalization,
-        "--model",
-        &model,
-        "--mqtt",
-        &mqtt,
-        "--kafka",
-        &kafka,
-        "--dirty",
-        "dead-letter",
-    ];
-    let text = run(REPLAY, &arguments, 0);
+    let text = replay(&seed, &mqtt, &kafka, ["--dirty", "dead-letter"]);
     assert!(text.contains("590 predictions, 9410 dead letters, 0 filtered"), "{text}");
 }
