@@ -98,7 +98,8 @@ impl Http {
 
 fn problem(place: &str, status: StatusCode, text: &str) -> HttpError {
     let problem: Option<Problem> = serde_json::from_str(text).ok();
-    let is_registry = problem.as_ref().is_some_and(|problem| problem.error_code.is_some());
+    // The registry's own codes have five digits: 40401 to 40403 for a subject, version or schema that is not there.
+    let is_registry = problem.as_ref().and_then(|problem| problem.error_code).is_some_and(|code| code / 100 == 404);
     let said = problem.and_then(|problem| problem.message).unwrap_or_default();
     let said: String = said.chars().take(SHOWN).collect();
     let message = format!("{place} answered {status}: {said}");
@@ -129,6 +130,10 @@ mod tests {
         let unknown = r#"{"error_code": 40403, "message": "Schema not found"}"#;
         assert!(matches!(verdict(404, unknown), HttpError::Missing { .. }));
         assert!(matches!(verdict(404, "<html>nothing here</html>"), HttpError::Refused { .. }));
+        // Apicurio, asked by a wrong path.
+        for wrong_path in [r#"{"error_code": 404, "message": "no resource"}"#, r#"{"error_code": 0}"#] {
+            assert!(matches!(verdict(404, wrong_path), HttpError::Refused { .. }), "{wrong_path}");
+        }
         assert!(matches!(verdict(401, ""), HttpError::Refused { .. }));
         assert!(matches!(verdict(503, ""), HttpError::Unavailable { .. }));
         assert!(matches!(verdict(409, unknown), HttpError::Refused { .. }));
