@@ -1,12 +1,13 @@
-//! Which rows take a route.
+//! Which rows take a route, or are read from a log.
 
 use std::str::FromStr;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 
 use crate::batch::Batch;
+use crate::decode::ColumnType;
 use crate::error::ConfigError;
 use crate::score::column;
 
@@ -51,14 +52,32 @@ impl When {
         Self { column: column::ANOMALY.to_owned(), test: Test::True }
     }
 
-    /// The rows that take the route; a null takes none. Errors name a column that is missing or of the wrong kind.
+    /// The column that is looked at.
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
+    /// What the column must hold, for formats that carry no types.
+    pub fn column_type(&self) -> ColumnType {
+        match self.test {
+            Test::True => ColumnType::Boolean,
+            Test::Number(..) => ColumnType::Float64,
+            Test::Text(..) => ColumnType::Utf8,
+        }
+    }
+
+    /// The rows that meet the condition; a null does not. Errors name a column that is missing or of the wrong kind.
     pub fn matches(&self, batch: &Batch) -> Result<Vec<bool>, String> {
-        let column = batch.column(&self.column).ok_or_else(|| {
-            let schema = batch.columns().schema();
-            let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            format!("no column {:?} for a route's condition; there are: {}", self.column, names.join(", "))
+        self.holds(batch.columns())
+    }
+
+    /// The same for columns alone.
+    pub fn holds(&self, columns: &RecordBatch) -> Result<Vec<bool>, String> {
+        let column = columns.column_by_name(&self.column).ok_or_else(|| {
+            let names: Vec<_> = columns.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+            format!("no column {:?} for a condition; there are: {}", self.column, names.join(", "))
         })?;
-        let of_kind = |kind: &str| format!("column {:?} of a route's condition is not {kind}", self.column);
+        let of_kind = |kind: &str| format!("column {:?} of a condition is not {kind}", self.column);
         match &self.test {
             Test::True => {
                 let values = column.as_boolean_opt().ok_or_else(|| of_kind("boolean"))?;

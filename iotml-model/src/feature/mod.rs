@@ -99,7 +99,8 @@ pub(crate) struct Affine {
 impl Affine {
     fn of(scale: Option<Scale>) -> Self {
         match scale {
-            None => Affine { subtract: 0.0, multiply: 1.0, add: 0.0 },
+            // Adding -0.0 changes no number, where 0.0 would take the sign off a -0.0.
+            None => Affine { subtract: 0.0, multiply: 1.0, add: -0.0 },
             Some(Scale::Range { min, max }) => Affine { subtract: min, multiply: 2.0 / (max - min), add: -1.0 },
             Some(Scale::Standard { mean, std }) => Affine { subtract: mean, multiply: 1.0 / std, add: 0.0 },
         }
@@ -157,8 +158,8 @@ impl FeatureSpec {
         }
     }
 
-    /// The same from columns into a row-major slice of `n * n_features` numbers, such as an engine's own input or a part of a larger
-    /// matrix; panics if it is shorter.
+    /// The same from columns into a row-major slice of `n * n_features` numbers, such as an engine's own input or a part of
+    /// a larger matrix; panics if it is shorter.
     ///
     /// # Errors
     /// [`FeatureError`] if a column is missing or holds no numbers.

@@ -41,6 +41,17 @@ fn order_scaling_and_constants_are_the_manifests() {
 }
 
 #[test]
+fn an_unscaled_feature_keeps_every_bit() {
+    let raw = vec![-0.0f32, 0.0, f32::MIN_POSITIVE / 2.0, f32::MAX, -1.5];
+    let (matrix, _) = fill(
+        &mut FeatureSpec::new(&[feature("a", None)], Missing::Reject),
+        &batch(vec![("a", Arc::new(Float32Array::from(raw.clone())) as ArrayRef)]),
+    );
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(matrix.as_slice().unwrap()), bits(&raw));
+}
+
+#[test]
 fn columns_may_move_between_batches() {
     let mut spec = FeatureSpec::new(&[feature("a", None), feature("b", None)], Missing::Reject);
     let one = Arc::new(Float32Array::from(vec![1.0])) as ArrayRef;
