@@ -20,6 +20,7 @@ import_exception!(iotml.exceptions, PipelineError);
 import_exception!(iotml.exceptions, RetryableError);
 import_exception!(iotml.exceptions, UnknownColumnError);
 import_exception!(iotml.exceptions, ForkedError);
+import_exception!(iotml.exceptions, MissingPackageError);
 
 /// Makes an exception of a message.
 pub type Make = fn(String) -> PyErr;

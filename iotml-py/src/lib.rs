@@ -8,6 +8,7 @@
 //! | `capsule.rs` | Arrow data in and out |
 //! | `model.rs` | models as files and bytes |
 //! | `scorer/` | `Scorer` |
+//! | `log/` | reading topics and files for training |
 //! | `pipeline/` | pipelines, and their stages written in Python |
 //! | `embedded.rs` | servers inside the process |
 //! | `cli.rs` | the command line of a worker, the demo, the simulator |
@@ -20,6 +21,7 @@ mod cli;
 mod embedded;
 #[allow(dead_code)]
 mod error;
+mod log;
 mod model;
 mod pipeline;
 #[allow(dead_code)]
@@ -42,6 +44,11 @@ mod _iotml {
     use crate::model::{check_model, embed_manifest};
     #[pymodule_export]
     use crate::scorer::{Prediction, Scorer};
+
+    #[pymodule_export]
+    use crate::log::{
+        FileRange, FileReader, LogBatch, LogRead, LogStats, LogStream, PyLogRange, PyLogReader, Rejection,
+    };
 
     #[pymodule_export]
     use crate::cli::run_command;

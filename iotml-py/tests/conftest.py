@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 from iotml.testing import EmbeddedKafka, EmbeddedMqtt
+from log_fixtures import embedded, real, real_topic, topic  # noqa: F401 - makes the fixtures known
 
 REPOSITORY = Path(__file__).parents[2]
 

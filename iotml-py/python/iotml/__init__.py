@@ -20,6 +20,7 @@ from iotml.exceptions import (
     SourceError,
     UnknownColumnError,
 )
+from iotml.log import FileLog, FileRange, KafkaLog, LogBatch, LogRange, LogStats, Rejection
 from iotml.manifest import Manifest
 from iotml.pipeline import Pipeline, PipelineBuilder
 from iotml.plugins import Plugins, Result
@@ -31,8 +32,14 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "ExportError",
+    "FileLog",
+    "FileRange",
     "ForkedError",
     "IotmlError",
+    "KafkaLog",
+    "LogBatch",
+    "LogRange",
+    "LogStats",
     "Manifest",
     "MissingPackageError",
     "ModelError",
@@ -42,6 +49,7 @@ __all__ = [
     "Plugins",
     "Prediction",
     "PreprocessError",
+    "Rejection",
     "Result",
     "RetryableError",
     "ScoreError",
