@@ -20,6 +20,9 @@ pub struct Measured {
     pub cpu_seconds: f64,
     /// Peak resident memory, MB.
     pub peak_mb: f64,
+    /// Of the numbers that were read, where a run only reads: the sum of their bits.
+    #[serde(default)]
+    pub checksum: u64,
 }
 
 impl Measured {
@@ -45,6 +48,13 @@ pub struct Done {
     pub records: u64,
     /// From the first record received to the last one durable.
     pub took: Duration,
+    /// Of the numbers that were read, where a run only reads.
+    pub checksum: u64,
+}
+
+/// The sum of the bits of numbers: the same in whatever order they come.
+pub fn checksum(numbers: &[f32]) -> u64 {
+    numbers.iter().map(|number| u64::from(number.to_bits())).sum()
 }
 
 /// Runs it and prints what it took as one line of JSON.
@@ -55,6 +65,7 @@ pub fn measured(run: impl FnOnce() -> Result<Done, Failure>) -> Result<(), Failu
         seconds: done.took.as_secs_f64(),
         cpu_seconds: cpu_seconds()?,
         peak_mb: status("VmHWM:")? / 1024.0,
+        checksum: done.checksum,
     };
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
