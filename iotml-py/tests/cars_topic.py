@@ -58,7 +58,17 @@ def bridge(kafka: str, mosquitto: str, registry: str, topic: str) -> str:
 def fill(kafka: str, mosquitto: str, registry: str, topic: str, *, n_cars: int, n_readings: int, seed: int) -> int:
     """Let cars drive until every reading is in the topic; gives how many there are."""
     pipeline = iotml.Pipeline.from_toml(text=bridge(kafka, mosquitto, registry, topic))
-    simulate = ["mqtt", "--server", mosquitto, "--cars", str(n_cars), "--messages", str(n_readings), "--seed", str(seed)]
+    simulate = [
+        "mqtt",
+        "--server",
+        mosquitto,
+        "--cars",
+        str(n_cars),
+        "--messages",
+        str(n_readings),
+        "--seed",
+        str(seed),
+    ]
     pace = ["--rate", "20", "--ramp-up", "1", "--tick-seconds", "10", "--fault-share", "0.3"]
     with pipeline:
         subprocess.run([sys.executable, "-m", "iotml", "simulate", *simulate, *pace], check=True, timeout=300)
