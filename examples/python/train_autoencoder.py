@@ -1,12 +1,13 @@
-"""Teaches: an anomaly detector from the Kafka log, without another data store: train, set the threshold, export, evaluate.
+"""Teaches: an anomaly detector from the Kafka log, without another data store, from training to evaluation.
 
     python examples/python/train_autoencoder.py --bootstrap localhost:9092 --topic sensor-data \
         --registry http://localhost:8081 --evaluate unseen.csv --out cars.onnx
 
-The rows of an epoch are read from the topic while it runs; only rows without a failure are trained on. Cars are keys, and a
-key's rows are all in one partition, so the partitions that are held out hold cars that the network never saw: they set the
-threshold. `--evaluate` names files of `iotml simulate csv`, which know the kind of every fault. `--again cars.json` reads
-exactly what that model was trained on. With `--files` (Avro or Parquet) in the place of the topic, no broker is needed.
+The rows of an epoch are read from the topic while it runs; only rows without a failure are trained on. Cars are keys,
+and a key's rows are all in one partition, so the partitions that are held out hold cars that the network never saw:
+they set the threshold. `--evaluate` names files of `iotml simulate csv`, which know the kind of every fault. `--again
+cars.json` reads exactly what that model was trained on. With `--files` (Avro or Parquet) in the place of the topic, no
+broker is needed.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def held_out_rows(options: argparse.Namespace, train_range: Any) -> tuple[Any, A
 
 
 def evaluate(options: argparse.Namespace, network: presets.Network, threshold: float, fitted_to: Any) -> dict[str, float]:
-    """ROC AUC by kind of fault on the first file; prints the figures of all, with those of other methods if asked for."""
+    """Give ROC AUC by kind of fault on the first file, and print the figures of all."""
     metrics: list[dict[str, float]] = []
     for path in options.evaluate:
         if fitted_to is None:

@@ -3,9 +3,9 @@
     python examples/python/train_lstm.py --bootstrap localhost:9092 --topic sensor-data \
         --registry http://localhost:8081 --look-back 5 --out forecast.onnx
 
-The log reader keeps the last readings of every key and gives windows, so the messages of many cars may lie in any order. The
-loss is set beside that of the forecast that nothing changes. Then the Rust engine scores the held-out rows, car by car as
-they come, and has to give TensorFlow's scores.
+The log reader keeps the last readings of every key and gives windows, so the messages of many cars may lie in any
+order. The loss is set beside that of the forecast that nothing changes. Then the Rust engine scores the held-out rows,
+car by car as they come, and has to give TensorFlow's scores.
 """
 
 from __future__ import annotations

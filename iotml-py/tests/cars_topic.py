@@ -18,9 +18,7 @@ def bridge(kafka: str, mosquitto: str, registry: str, topic: str) -> str:
     """The document of a pipeline that takes readings from MQTT and writes them to Kafka, keyed by car."""
     kinds = {"int": "int32", "double": "float64", "float": "float32", "string": "utf8"}
     fields = json.loads(SCHEMA.read_text())["fields"]
-    columns = ",\n".join(
-        f'{{ name = "{field["name"]}", type = "{kinds[field["type"]]}", nullable = false }}' for field in fields
-    )
+    columns = ",\n".join(f'{{ name = "{field["name"]}", type = "{kinds[field["type"]]}", nullable = false }}' for field in fields)
     return f"""
         [pipeline]
         name = "{topic}-bridge"

@@ -40,16 +40,12 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(example: str, *arguments: object) -> str:
     """Run an example, and give what it prints."""
     command = [sys.executable, str(EXAMPLES / example), *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=900, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
-def test_autoencoder_finds_every_fault_and_its_data_can_be_read_again(
-    topic: list[str], unseen: Path, tmp_path: Path
-) -> None:
+def test_autoencoder_finds_every_fault_and_its_data_can_be_read_again(topic: list[str], unseen: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "cars.onnx", tmp_path / "again.onnx"
     board = tmp_path / "board"
     run(

@@ -132,9 +132,7 @@ def calibrate(
     both = truth is not None and truth.any() and not truth.all()
     found = curves(used, truth) if truth is not None and both else None
     if method != "labels" and not len(healthy):
-        raise ConfigError(
-            f"method {method!r} needs scores of healthy rows, but all {len(used)} are labelled as anomalies"
-        )
+        raise ConfigError(f"method {method!r} needs scores of healthy rows, but all {len(used)} are labelled as anomalies")
     match method:
         case "quantile":
             if not 0 <= quantile <= 1:
@@ -159,9 +157,7 @@ def calibrate(
     return Calibration(threshold, value, method, parameters, used, truth, found)
 
 
-def _clean(
-    scores: npt.ArrayLike, labels: npt.ArrayLike | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
+def _clean(scores: npt.ArrayLike, labels: npt.ArrayLike | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
     """Give the finite scores, in the engine's precision, and their labels."""
     try:
         all_scores = np.asarray(scores, dtype=np.float32)
@@ -191,9 +187,7 @@ def _truth(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         is_healthy, is_anomaly = np.equal(labels, healthy, dtype=object), np.equal(labels, anomaly, dtype=object)
         if np.all(is_healthy | is_anomaly):
             return np.array(is_anomaly, dtype=np.bool_)
-    raise ConfigError(
-        f"labels are neither booleans nor 0 and 1 nor 'true' and 'false': {list(np.unique(labels.astype(str))[:5])}"
-    )
+    raise ConfigError(f"labels are neither booleans nor 0 and 1 nor 'true' and 'false': {list(np.unique(labels.astype(str))[:5])}")
 
 
 def _below_rate(healthy: npt.NDArray[np.float32], rate: float) -> float:

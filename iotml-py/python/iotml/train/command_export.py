@@ -23,9 +23,7 @@ Nothing is written before the Rust engine has given the framework's results on s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "model", type=Path, help="a .keras or .h5 file, a SavedModel's folder, or a pickle (.joblib, .pt)"
-    )
+    parser.add_argument("model", type=Path, help="a .keras or .h5 file, a SavedModel's folder, or a pickle (.joblib, .pt)")
     parser.add_argument("--manifest", type=Path, required=True, help="JSON: kind, name and features with their scaling")
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
     parser.add_argument("--samples", type=Path, help="raw rows to compare on: .csv with the features' names, or .npy")

@@ -48,18 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--look-back", type=int, help="rows of a window; preset lstm only")
     network.add_argument("--tensorboard", type=Path, help="folder for TensorBoard's log")
     threshold = parser.add_argument_group("the threshold")
-    threshold.add_argument(
-        "--held-out", type=float, default=0.2, help="share of the devices that set it (default: %(default)s)"
-    )
+    threshold.add_argument("--held-out", type=float, default=0.2, help="share of the devices that set it (default: %(default)s)")
     threshold.add_argument(
         "--method", choices=["quantile", "false_alarm_rate", "labels"], default="quantile", help="default: %(default)s"
     )
-    threshold.add_argument(
-        "--quantile", type=float, default=0.999, help="of the healthy rows' scores (default: %(default)s)"
-    )
-    threshold.add_argument(
-        "--rate", type=float, default=0.001, help="false alarms per healthy row (default: %(default)s)"
-    )
+    threshold.add_argument("--quantile", type=float, default=0.999, help="of the healthy rows' scores (default: %(default)s)")
+    threshold.add_argument("--rate", type=float, default=0.001, help="false alarms per healthy row (default: %(default)s)")
     threshold.add_argument("--plot", type=Path, help="PNG file for a picture of it")
     result = parser.add_argument_group("the result")
     result.add_argument("--out", type=Path, required=True, help="the ONNX file to write")

@@ -75,7 +75,5 @@ def _draw_precision(panel: Any, calibration: Calibration) -> None:
     panel.axhline(found.n_anomalies / (found.n_anomalies + found.n_healthy), color="0.8", linewidth=1, label="guessing")
     if calibration.precision is not None:
         panel.plot(calibration.recall, calibration.precision, "o", color=_THRESHOLD, label="threshold")
-    panel.set(
-        xlabel="recall", ylabel="precision", ylim=(0, 1.05), title=f"Precision and recall, area {found.pr_auc:.4f}"
-    )
+    panel.set(xlabel="recall", ylabel="precision", ylim=(0, 1.05), title=f"Precision and recall, area {found.pr_auc:.4f}")
     panel.legend(loc="center left", fontsize="small")

@@ -25,9 +25,7 @@ def split_by_key(
     distinct, numbers = np.unique(np.asarray(keys), return_inverse=True)
     n_first = round(share * len(distinct))
     if not 0 < n_first < len(distinct):
-        raise ConfigError(
-            f"{len(distinct)} keys cannot be split so that {share:g} of them are on one side; each needs one"
-        )
+        raise ConfigError(f"{len(distinct)} keys cannot be split so that {share:g} of them are on one side; each needs one")
     chosen = np.zeros(len(distinct), dtype=np.bool_)
     chosen[np.random.default_rng(seed).permutation(len(distinct))[:n_first]] = True
     first: npt.NDArray[np.bool_] = chosen[numbers]

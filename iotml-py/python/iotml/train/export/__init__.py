@@ -145,9 +145,7 @@ def _describe(manifest: Manifest, calibration: Calibration | None, read: Read | 
     if read is not None:
         data = read.to_dict()
         if data["digest"] is None:
-            raise ExportError(
-                "`read` has no digest: pass a read that went to its end, such as log.last_read after numpy()"
-            )
+            raise ExportError("`read` has no digest: pass one that went to its end, as log.last_read after numpy()")
         trained |= {"data": data, "rows": data["rows"], "digest": data["digest"]}
     if calibration is not None:
         manifest = dataclasses.replace(manifest, threshold=calibration.threshold)

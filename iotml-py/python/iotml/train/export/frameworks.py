@@ -50,9 +50,7 @@ def load_model(path: Path) -> Any:
     if path.is_dir():
         return load_saved_model(path)
     if path.suffix not in (".keras", ".h5", ".hdf5"):
-        raise ExportError(
-            f"{path}: a .keras or .h5 file or a SavedModel's folder can be loaded; load others and pass the model"
-        )
+        raise ExportError(f"{path}: a .keras or .h5 file or a SavedModel's folder can be loaded; load others and pass the model")
     purpose = f"loading {path.name}"
     if _is_keras_2(path):
         keras = needed("tf_keras", purpose=f"{purpose}, which Keras 2 wrote,", install="tf_keras")
@@ -61,9 +59,7 @@ def load_model(path: Path) -> Any:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds, also for custom layers that are not registered
-        raise ExportError(
-            f"Keras cannot load {path}: {error}; if it has layers of your own, load it and pass the model"
-        ) from error
+        raise ExportError(f"Keras cannot load {path}: {error}; if it has layers of your own, load it and pass the model") from error
 
 
 def unpickle(path: Path) -> Any:

@@ -48,17 +48,13 @@ def sample_rows(manifest: Manifest, samples: npt.ArrayLike | None) -> npt.NDArra
         return decimal(unscale(manifest.features, scaled).astype(np.float32))
     raw = np.asarray(samples)
     if raw.ndim != 2 or raw.shape[1] != len(manifest.features) or not len(raw):
-        raise ExportError(
-            f"samples have the shape {list(raw.shape)}, but raw rows [n, {len(manifest.features)}] are needed"
-        )
+        raise ExportError(f"samples have the shape {list(raw.shape)}, but raw rows [n, {len(manifest.features)}] are needed")
     if raw.dtype.kind not in "fiub":
         raise ExportError(f"samples are of type {raw.dtype}, but numbers are needed")
     bad = np.argwhere(~np.isfinite(raw))
     if len(bad):
         row, column = bad[0]
-        raise ExportError(
-            f"sample row {row} has {raw[row, column]} in {manifest.feature_names[column]}; leave such rows out"
-        )
+        raise ExportError(f"sample row {row} has {raw[row, column]} in {manifest.feature_names[column]}; leave such rows out")
     return raw.astype(np.float64)
 
 

@@ -33,9 +33,7 @@ def open_batch(model: Any) -> None:
         axes = value.type.tensor_type.shape.dim
         if len(axes) == 0 or axes[0].dim_value > 0:
             size = axes[0].dim_value if len(axes) else "no"
-            raise ExportError(
-                f"{value.name!r} has {size} rows fixed in the exported graph; the model must take any number of rows"
-            )
+            raise ExportError(f"{value.name!r} has {size} rows fixed in the exported graph; the model must take any number of rows")
         axes[0].dim_param = "n"
 
 

@@ -107,9 +107,7 @@ def _input_axes(model: Any) -> tuple[int | None, ...] | None:
         return None
     if len(inputs) > 1:
         names = ", ".join(tensor.name for tensor in inputs)
-        raise ExportError(
-            f"the model has {len(inputs)} inputs ({names}), but a scorer feeds exactly one; join them in the model"
-        )
+        raise ExportError(f"the model has {len(inputs)} inputs ({names}), but a scorer feeds exactly one; join them in the model")
     return tuple(inputs[0].shape[1:])
 
 
@@ -150,7 +148,5 @@ def _pick(outputs: Mapping[str, Any], wanted: Wanted) -> str:
             f"outputs=[Output(name, {wanted.manifest.role!r})]"
         )
     if wanted.output_name not in outputs:
-        raise ExportError(
-            f"the model has no output {wanted.output_name!r}, which the manifest names; it has {available}"
-        )
+        raise ExportError(f"the model has no output {wanted.output_name!r}, which the manifest names; it has {available}")
     return wanted.output_name

@@ -44,13 +44,9 @@ class SavedModel:
             raise ExportError(f"the SavedModel has the inputs {', '.join(inputs)}, but a scorer feeds exactly one")
         self._input, spec = next(iter(inputs.items()))
         if spec.dtype != self._tf.float32:
-            raise ExportError(
-                f"the SavedModel reads {spec.dtype.name}, but float32 is needed; save it with a float32 input"
-            )
+            raise ExportError(f"the SavedModel reads {spec.dtype.name}, but float32 is needed; save it with a float32 input")
         if spec.shape.rank is not None and spec.shape[0] is not None:
-            raise ExportError(
-                f"the SavedModel reads exactly {spec.shape[0]} rows at once; save it with the batch axis left open"
-            )
+            raise ExportError(f"the SavedModel reads exactly {spec.shape[0]} rows at once; save it with the batch axis left open")
         self.axes = wanted.input_axes(None if spec.shape.rank is None else tuple(spec.shape[1:]))
         self._picked = self._pick(wanted)
         self.names: Mapping[str, str] = {self._input: self._input, self._picked: self._picked}

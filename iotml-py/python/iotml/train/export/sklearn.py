@@ -38,9 +38,7 @@ class Estimator:
         """Raise `ExportError` if the estimator is not fitted or cannot be what the manifest says."""
         sklearn = needed("sklearn", purpose="the export of a scikit-learn model", install="iotml[sklearn]")
         base = needed("sklearn.base", purpose="the export of a scikit-learn model", install="iotml[sklearn]")
-        validation = needed(
-            "sklearn.utils.validation", purpose="the export of a scikit-learn model", install="iotml[sklearn]"
-        )
+        validation = needed("sklearn.utils.validation", purpose="the export of a scikit-learn model", install="iotml[sklearn]")
         self.framework = f"scikit-learn {sklearn.__version__}"
         self._model = model
         kind, name = wanted.manifest.kind, type(model).__name__
@@ -80,9 +78,7 @@ class Estimator:
     def convert(self, opset: int | None) -> Any:
         """Convert, keep the one output that is scored, and turn an outlier detector's sign."""
         skl2onnx = needed("skl2onnx", purpose="the export of a scikit-learn model", install="iotml[sklearn]")
-        types = needed(
-            "skl2onnx.common.data_types", purpose="the export of a scikit-learn model", install="iotml[sklearn]"
-        )
+        types = needed("skl2onnx.common.data_types", purpose="the export of a scikit-learn model", install="iotml[sklearn]")
         last = self._model.steps[-1][1] if hasattr(self._model, "steps") else self._model
         # A ZipMap would give a list of dictionaries in the place of an array.
         options = {id(last): {"zipmap": False}} if self._method == "predict_proba" else None
@@ -94,9 +90,7 @@ class Estimator:
                 target_opset={"": opset or _OPSET, "ai.onnx.ml": _ML_OPSET},
             )
         except Exception as error:  # skl2onnx has exceptions of its own and raises others
-            raise ExportError(
-                f"skl2onnx cannot convert {type(self._model).__name__}: {str(error).splitlines()[0]}"
-            ) from error
+            raise ExportError(f"skl2onnx cannot convert {type(self._model).__name__}: {str(error).splitlines()[0]}") from error
         found = {"decision_function": "scores", "predict_proba": "probabilities", "predict": "variable"}[self._method]
         graph.keep_output(model, found)
         if self._method == "decision_function":
@@ -109,6 +103,4 @@ class Estimator:
 def _check_classes(model: Any, wanted: Wanted) -> None:
     fitted, named = [str(label) for label in model.classes_], list(wanted.manifest.classes)
     if len(fitted) != len(named) or (set(fitted) == set(named) and fitted != named):
-        raise ExportError(
-            f"the manifest's classes are {named}, but the estimator's probabilities are in the order {fitted}"
-        )
+        raise ExportError(f"the manifest's classes are {named}, but the estimator's probabilities are in the order {fitted}")

@@ -30,8 +30,7 @@ def convert(call: Callable[[Any], Any], axes: tuple[int, ...], names: Mapping[st
             model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=opset)
         except Exception as error:  # tf2onnx raises whatever TensorFlow or NumPy raised below it
             raise ExportError(
-                f"tf2onnx cannot convert the model: {_first_line(error)}; "
-                "write what ONNX does not know with simpler layers"
+                f"tf2onnx cannot convert the model: {_first_line(error)}; write what ONNX does not know with simpler layers"
             ) from error
     _fill_in_captures(model, traced.get_concrete_function())
     graph.rename(model, dict(zip((_INPUT, _OUTPUT), names.values(), strict=True)))

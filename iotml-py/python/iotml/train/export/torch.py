@@ -31,9 +31,7 @@ class TorchModule:
         """Raise `ExportError` if the module takes another number of tensors than one."""
         self._torch = needed("torch", purpose="the export of a PyTorch model", install="iotml[torch]")
         if isinstance(model, self._torch.jit.ScriptModule):
-            raise ExportError(
-                "a TorchScript module cannot be exported any more; pass the nn.Module that it was scripted from"
-            )
+            raise ExportError("a TorchScript module cannot be exported any more; pass the nn.Module that it was scripted from")
         self.framework = f"torch {self._torch.__version__}"
         self._model = model
         self.axes = wanted.input_axes(None)
@@ -41,8 +39,7 @@ class TorchModule:
         required = [item.name for item in parameters if item.default is inspect.Parameter.empty]
         if len(required) > 1:
             raise ExportError(
-                f"forward takes {', '.join(required)}, but a scorer feeds exactly one tensor; "
-                "wrap the module in one that takes it"
+                f"forward takes {', '.join(required)}, but a scorer feeds exactly one tensor; wrap the module in one that takes it"
             )
         self._input = next(iter(inspect.signature(model.forward).parameters))
         # PyTorch has no name for what forward returns.
@@ -87,8 +84,7 @@ class TorchModule:
         except Exception as error:  # the exporter raises whatever the traced code raised
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ExportError(
-                f"torch.onnx cannot export the module: {reason}; "
-                "branches and loops over values have to become tensor operations"
+                f"torch.onnx cannot export the module: {reason}; branches and loops over values have to become tensor operations"
             ) from error
         return program.model_proto
 

@@ -54,9 +54,7 @@ class Weights:
                 return
             squares, n_rows = np.float64(0), 0
             for batch in batches():
-                squares = squares + ((model.predict(batch, batch_size=8192, verbose=0) - batch) ** 2).sum(
-                    axis=0, dtype=np.float64
-                )
+                squares = squares + ((model.predict(batch, batch_size=8192, verbose=0) - batch) ** 2).sum(axis=0, dtype=np.float64)
                 n_rows += len(batch)
             # A feature that is given back without any error would take all the weight.
             weight = 1 / np.maximum(squares / n_rows, 1e-9)

@@ -70,7 +70,5 @@ class Lstm:
         fitted = fit_range(features, source.statistics)
         model = self.build(len(fitted))
         model.compile(keras.optimizers.Adam(self.learning_rate), loss="mean_squared_error")
-        history = model.fit(
-            **source.for_fit(fitted, self.batch), epochs=self.epochs, callbacks=list(callbacks), verbose=verbose
-        )
+        history = model.fit(**source.for_fit(fitted, self.batch), epochs=self.epochs, callbacks=list(callbacks), verbose=verbose)
         return Network(model, "next_event", fitted, history.history, settings_of("lstm", self), self.look_back)

@@ -48,9 +48,7 @@ class Statistics:
             return
         if not np.isfinite(batch).all():
             row, column = np.argwhere(~np.isfinite(batch))[0]
-            raise ConfigError(
-                f"training row {self.n_rows + row} has {batch[row, column]} in column {column}; leave such rows out"
-            )
+            raise ConfigError(f"training row {self.n_rows + row} has {batch[row, column]} in column {column}; leave such rows out")
         rows = batch.astype(np.float64)
         mean, n_all = rows.mean(axis=0), self.n_rows + len(rows)
         # Merged by the means of both parts, since sums of squares would lose what the deviation is made of.
