@@ -20,7 +20,7 @@ from iotml.train.presets import Statistics, fit_standard
 HEALTHY = f'{cars.LABEL} == "false"'
 
 
-class Autoencoder(torch.nn.Module):
+class Autoencoder(torch.nn.Module):  # type: ignore[misc]
     """Dense layers 18 - 32 - 10 - 32 - 18."""
 
     def __init__(self) -> None:
