@@ -12,7 +12,7 @@ DEMO_FLAGS = $(if $(CARS),--cars $(CARS)) $(if $(RATE),--rate $(RATE)) $(if $(SE
 	$(if $(KAFKA),--kafka $(KAFKA)) $(if $(MQTT),--mqtt $(MQTT)) $(if $(QOS),--qos $(QOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench train wheel python servers-up servers-down venv packages
+.PHONY: help demo test test-all check bench train wheel python stubs servers-up servers-down venv packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ wheel: packages ## the wheel of the Python module, for any Linux with glibc 2.28
 
 python: packages ## the same, installed into the Python environment for tests; prints that one's folder
 	@deploy/python/install dev "$$(deploy/python/wheel)"
+
+stubs: packages ## write down the types of the compiled half of the Python module, after a change to it
+	@deploy/python/stubs
 
 servers-up: ## start the real servers; then: eval "$(deploy/servers/servers env)"
 	@$(SERVERS) up

@@ -59,7 +59,7 @@ impl PyEmbeddedKafka {
         slf
     }
 
-    #[pyo3(signature = (*_error))]
+    #[pyo3(signature = (*_error: "object"))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
         self.stop(py)
     }
@@ -115,7 +115,7 @@ impl PyEmbeddedMqtt {
         slf
     }
 
-    #[pyo3(signature = (*_error))]
+    #[pyo3(signature = (*_error: "object"))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
         self.stop(py)
     }

@@ -44,7 +44,7 @@ def scaled(scorer: iotml.Scorer, x: NDArray[Any]) -> NDArray[np.float32]:
     scales = [feature["scale"] for feature in json.loads(scorer.manifest)["features"]]
     mean = np.array([scale["mean"] for scale in scales])
     std = np.array([scale["std"] for scale in scales])
-    return ((x - mean) / std).astype(np.float32)
+    return np.asarray((x - mean) / std, np.float32)
 
 
 def test_a_score_is_the_mean_squared_error_in_scaled_units(scorer: iotml.Scorer) -> None:

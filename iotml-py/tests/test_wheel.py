@@ -35,19 +35,18 @@ def bare(tmp_path: Path, wheel: Path) -> Path:
     for entry in Path(numpy.__file__).parents[1].glob("numpy*"):
         (packages / entry.name).symlink_to(entry)
     python = folder / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", wheel]
-    subprocess.run(install, check=True, cwd=tmp_path, env=_nothing(tmp_path))
+    _run(tmp_path, python, "-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", wheel)
     return python
 
 
-def _nothing(home: Path) -> dict[str, str]:
-    """Surroundings without ONNX Runtime, compilers or a repository."""
-    return {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+def _run(home: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command in surroundings without ONNX Runtime, compilers or a repository."""
+    surroundings = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    return subprocess.run(command, check=True, cwd=home, env=surroundings, capture_output=True, text=True)
 
 
 def test_it_installs_and_scores_with_tract_where_there_is_nothing_else(bare: Path, cars: Path, tmp_path: Path) -> None:
-    command = [bare, "-c", CHECK, cars]
-    run = subprocess.run(command, check=True, cwd=tmp_path, env=_nothing(tmp_path), capture_output=True, text=True)
+    run = _run(tmp_path, bare, "-c", CHECK, cars)
     engine, version, file = run.stdout.split()
     assert engine == "tract"
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
@@ -56,22 +55,17 @@ def test_it_installs_and_scores_with_tract_where_there_is_nothing_else(bare: Pat
 
 
 def test_its_command_is_there(bare: Path, tmp_path: Path) -> None:
-    command = [bare.parent / "iotml", "--help"]
-    run = subprocess.run(command, check=True, cwd=tmp_path, env=_nothing(tmp_path), capture_output=True, text=True)
-    assert "demo" in run.stdout
+    assert "demo" in _run(tmp_path, bare.parent / "iotml", "--help").stdout
 
 
 def test_an_installed_onnxruntime_is_found_but_not_imported(cars: Path, tmp_path: Path) -> None:
     # This interpreter's own package, although neither PATH nor a variable leads to it.
-    command = [sys.executable, "-c", CHECK, cars]
-    run = subprocess.run(command, check=True, cwd=tmp_path, env=_nothing(tmp_path), capture_output=True, text=True)
-    assert run.stdout.startswith("onnxruntime ")
+    assert _run(tmp_path, sys.executable, "-c", CHECK, cars).stdout.startswith("onnxruntime ")
 
 
-def test_it_says_what_it_needs_of_a_machine(wheel: Path) -> None:
+def test_it_says_what_it_needs_of_a_machine(wheel: Path, tmp_path: Path) -> None:
     assert re.search(r"-cp310-abi3-manylinux_2_28_(x86_64|aarch64)\.whl$", wheel.name)
-    tool = [sys.executable, "-m", "auditwheel", "show", wheel]
-    shown = subprocess.run(tool, check=True, capture_output=True, text=True).stdout
+    shown = _run(tmp_path, sys.executable, "-m", "auditwheel", "show", wheel).stdout
     assert re.search(r'platform tag:\s+"manylinux_2_(5|12|17|28)_', shown), shown
 
 
@@ -79,7 +73,7 @@ def test_it_holds_its_types_and_no_other_library(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as files:
         names = files.namelist()
         metadata = files.read(next(name for name in names if name.endswith("METADATA"))).decode()
-    assert {"iotml/py.typed", "iotml/__init__.py"} <= set(names)
+    assert {"iotml/py.typed", "iotml/_iotml.pyi", "iotml/__init__.py"} <= set(names)
     assert [name for name in names if ".so" in name] == ["iotml/_iotml.abi3.so"]
     extras = re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)
     assert {"onnxruntime", "tensorflow", "torch", "polars", "arrow"} <= set(extras)
