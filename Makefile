@@ -12,7 +12,7 @@ DEMO_FLAGS = $(if $(CARS),--cars $(CARS)) $(if $(RATE),--rate $(RATE)) $(if $(SE
 	$(if $(KAFKA),--kafka $(KAFKA)) $(if $(MQTT),--mqtt $(MQTT)) $(if $(QOS),--qos $(QOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench train wheel python stubs servers-up servers-down venv packages
+.PHONY: help demo test test-python test-all check bench train wheel python stubs servers-up servers-down venv packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,12 @@ demo: packages ## cars, bridge, scoring and alerts in one process; CARS= RATE= S
 test: packages ## all tests and examples against real servers, which it fetches, starts and stops
 	@$(WITH_ENV) deploy/run-tests
 
-test-all: ## everything that continuous integration runs
+test-python: packages ## the Python module: types, and tests of the wheel beside TensorFlow (1.5 GB of packages)
+	@$(WITH_ENV) deploy/python/run-tests
+
+test-all: ## everything that continuous integration runs, and the Python module
 	@.ci/run
+	@$(MAKE) --no-print-directory test-python
 
 check: packages ## fmt, clippy, tests on the embedded servers, docs
 	@$(WITH_ENV) cargo fmt --all --check

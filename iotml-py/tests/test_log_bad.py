@@ -64,11 +64,11 @@ def test_a_missing_column_is_named_beside_those_that_are_there(topic: Topic) -> 
         with pytest.raises(iotml.DecodeError, match=r"\"presure\": it has note, pressure, flow, stage, motor.temp"):
             topic.log(**options).numpy()
     # Skipping every row would hide the mistake.
-    with pytest.raises(iotml.DecodeError, match='not one of 9 rows can be used; the first: .*"presure"'):
+    with pytest.raises(iotml.DecodeError, match=r'not one of 9 rows can be used; the first: .*"presure"'):
         topic.log(features=["presure"], on_bad="skip").numpy()
-    with pytest.raises(iotml.DecodeError, match="label|not a number"):
+    with pytest.raises(iotml.DecodeError, match=r"label|not a number"):
         topic.log(features=["note"], missing="impute").numpy()
-    with pytest.raises(iotml.ConfigError, match="column `note` is of type Utf8"):
+    with pytest.raises(iotml.ConfigError, match=r"column `note` is of type Utf8"):
         topic.log(features=["note"]).numpy()
 
 
