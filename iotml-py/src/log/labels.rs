@@ -5,9 +5,12 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type};
 use iotml_core::error::{Cause, Reason};
 
+/// The label of every row, and the rows that have none, each with its cause.
+pub type Labels = (Vec<f32>, Vec<(usize, Cause)>);
+
 /// The labels of all rows, 0 where there is none, and the rows without one, in order. Truth values are 0 and 1, whether they
 /// are booleans or the words; numbers stay what they are, also as text.
-pub fn of_column(name: &str, column: &ArrayRef) -> Result<(Vec<f32>, Vec<(usize, Cause)>), String> {
+pub fn of_column(name: &str, column: &ArrayRef) -> Result<Labels, String> {
     let mut bad = Vec::new();
     let missing = || Cause::new(Reason::Missing, format!("label `{name}` is null"));
     if let Some(texts) = column.as_string_opt::<i32>() {

@@ -183,6 +183,7 @@ impl FileRange {
         from_dict(document)
     }
 
+    #[expect(clippy::type_complexity, reason = "the pair that pickle asks for: a class and its arguments")]
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyType>, (Vec<(PathBuf, i64, i64, u64)>,))> {
         Ok((py.get_type::<Self>(), (self.files(),)))
     }

@@ -22,6 +22,7 @@ pub trait RowSource: Send {
 }
 
 /// What a source gives.
+#[expect(clippy::large_enum_variant, reason = "moved once a batch; a box would cost an allocation")]
 pub enum Step {
     Rows(Decoded),
     Idle,

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use arrow::error::ArrowError;
 use iotml_kafka::Span;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -30,7 +29,7 @@ pub fn open(path: &Path, roots: &[String], rows: Span) -> Result<Batches, Failur
     let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
     let reader = builder.with_offset(rows.start as usize).with_limit(rows.len() as usize).build();
     let reader = reader.map_err(|error| Failure::file(path, "cannot be read", Some(error.into())))?;
-    Ok(Box::new(reader.map(|batch| batch.map_err(ArrowError::from))))
+    Ok(Box::new(reader))
 }
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>, Failure> {
