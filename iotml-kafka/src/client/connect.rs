@@ -27,12 +27,39 @@ pub(crate) enum ConnectError {
     Refused { servers: String, why: String },
 }
 
+/// How long a topic that was just created may be unknown to the broker that is asked.
+const PROPAGATION: Duration = Duration::from_secs(1);
+
 /// Waits until the cluster answers a request for the metadata of `topic` (of all topics where it is `None`), at most
 /// `timeout`. `serve` is called in between to let pending error reports through.
+///
+/// A topic that is unknown is asked for again for a moment, because a broker learns of new topics a little later than the
+/// controller says that they exist.
 pub(crate) fn reach<C: ClientContext>(
     client: &Client<C>,
     reports: &Reports,
     serve: impl Fn(),
+    (servers, topic, timeout): (&str, Option<&str>, Duration),
+) -> Result<Metadata, ConnectError> {
+    let start = Instant::now();
+    loop {
+        let metadata = answered(client, reports, &serve, (servers, topic, timeout))?;
+        let is_unknown = metadata
+            .topics()
+            .iter()
+            .any(|topic| topic.error().map(RDKafkaErrorCode::from) == Some(RDKafkaErrorCode::UnknownTopicOrPartition));
+        if !is_unknown || start.elapsed() >= PROPAGATION.min(timeout) {
+            return Ok(metadata);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until the cluster answers, whatever it says.
+fn answered<C: ClientContext>(
+    client: &Client<C>,
+    reports: &Reports,
+    serve: &impl Fn(),
     (servers, topic, timeout): (&str, Option<&str>, Duration),
 ) -> Result<Metadata, ConnectError> {
     let start = Instant::now();

@@ -61,6 +61,8 @@ impl Sink for KafkaSink {
                 if let Some(how) = &creation {
                     let cannot = |error| SinkError::fatal_from(format!("topic {name:?} cannot be created"), error);
                     topics.create(name, how).await.map_err(cannot)?;
+                    // Others may read it from now on, so it is there for all before this sink counts as open.
+                    check(&settings, Some(name)).await?;
                 }
                 // A broker refuses a batch as a whole, so that one made too large would take good rows with it.
                 if let Some(max) = topics.max_batch_bytes(name).await {

@@ -72,6 +72,21 @@ async fn an_unknown_topic_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_the_broker_learns_of_a_moment_later_is_found() {
+    let cluster = Cluster::embedded();
+    let name = unique("late");
+    let mut source = KafkaSource::new(KafkaSourceConfig::new(&cluster.servers, &[&name]), &build_context()).unwrap();
+    let context = TaskContext::single("test");
+    let (opened, ()) = tokio::join!(source.open(&context), async {
+        // Within the time that a controller's word takes to reach its brokers.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cluster.inner().create_topic(&name, 1).unwrap();
+    });
+    opened.unwrap();
+    source.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_dropped_without_a_close_leaves_nothing_behind() {
     let cluster = Cluster::embedded();
     let (topic, group) = (cluster.topic(1, &[]).await, unique("group"));
