@@ -9,9 +9,10 @@ use iotml_core::arrow::datatypes::{DataType, Float32Type, Int32Type};
 use iotml_core::batch::{Batch, RawBatch, StageOutput};
 use iotml_core::decode::{
     AvroDecoder, AvroDecoderConfig, ColumnConfig, ColumnType, ConfluentAvroDecoder, ConfluentAvroDecoderConfig,
-    CsvDecoder, CsvDecoderConfig, Decoder, JsonDecoder, JsonDecoderConfig, ResolveError, SchemaResolver,
+    CsvDecoder, CsvDecoderConfig, Decoder, JsonDecoder, JsonDecoderConfig, SchemaResolver,
 };
 use iotml_core::encode::{AvroEncoder, AvroEncoderConfig, Encoded, Encoder, JsonEncoder, JsonEncoderConfig};
+use iotml_core::error::SchemaRegistryError;
 use iotml_core::ndarray::Array2;
 use iotml_core::pipeline::TaskContext;
 use iotml_core::score::Scorer;
@@ -25,8 +26,8 @@ struct OneSchema(String);
 
 #[iotml_core::async_trait]
 impl SchemaResolver for OneSchema {
-    async fn resolve(&self, id: u32) -> Result<Arc<str>, ResolveError> {
-        if id == SCHEMA_ID { Ok(self.0.as_str().into()) } else { Err(ResolveError::Unknown { id }) }
+    async fn resolve(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
+        if id == SCHEMA_ID { Ok(self.0.as_str().into()) } else { Err(SchemaRegistryError::Unknown { id }) }
     }
 }
 

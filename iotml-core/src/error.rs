@@ -208,6 +208,43 @@ impl ConfigError {
     }
 }
 
+/// What a schema registry says when it gives no schema for an id, or no id for a schema.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchemaRegistryError {
+    /// There is no schema of this id: rows that name it are rejected.
+    #[error("the registry knows no schema {id}")]
+    Unknown {
+        /// The id.
+        id: u32,
+    },
+    /// There is one, but it is of no use here, for instance Protobuf: rows that name it are rejected.
+    #[error("schema {id} cannot be used: {message}")]
+    Unusable {
+        /// The id.
+        id: u32,
+        /// Why.
+        message: String,
+    },
+    /// The registry cannot be reached now: the pipeline tries again.
+    #[error("the schema registry is unavailable")]
+    Unavailable {
+        /// The cause.
+        #[source]
+        source: BoxError,
+    },
+    /// The registry refuses for good: the client's password, a schema that does not fit the ones before it, or one that is
+    /// not there and may not be registered.
+    #[error("the schema registry refuses: {message}")]
+    Refused {
+        /// What to do.
+        message: String,
+        /// The cause, where there is one.
+        #[source]
+        source: Option<BoxError>,
+    },
+}
+
 /// Declares the public error of a stage: three variants, one per [`Class`], each with a message and its cause.
 macro_rules! stage_error {
     ($(#[$doc:meta])* $name:ident) => {

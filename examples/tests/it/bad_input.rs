@@ -7,10 +7,10 @@ use std::sync::Arc;
 use cars::{Fleet, FleetConfig, Reading, avro, json};
 use iotml_core::async_trait;
 use iotml_core::decode::{
-    ConfluentAvroDecoder, ConfluentAvroDecoderConfig, Decoder, JsonDecoder, JsonDecoderConfig, ResolveError,
-    SchemaResolver,
+    ConfluentAvroDecoder, ConfluentAvroDecoderConfig, Decoder, JsonDecoder, JsonDecoderConfig, SchemaResolver,
 };
 use iotml_core::encode::{JsonEncoder, JsonEncoderConfig};
+use iotml_core::error::SchemaRegistryError;
 use iotml_core::metrics::Metrics;
 use iotml_core::pipeline::{Pipeline, PipelineOptions, PipelineSpec, Route, TaskStages, Tolerance, header};
 use iotml_core::testing::{MemoryLog, MemorySink};
@@ -114,8 +114,8 @@ struct OneSchema;
 
 #[async_trait]
 impl SchemaResolver for OneSchema {
-    async fn resolve(&self, id: u32) -> Result<Arc<str>, ResolveError> {
-        if id == 1 { Ok(avro::CARDATA_V1.into()) } else { Err(ResolveError::Unknown { id }) }
+    async fn resolve(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
+        if id == 1 { Ok(avro::CARDATA_V1.into()) } else { Err(SchemaRegistryError::Unknown { id }) }
     }
 }
 

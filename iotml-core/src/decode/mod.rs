@@ -7,8 +7,7 @@ mod inferred;
 mod json;
 
 pub use avro::{
-    AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, ResolveError, SchemaError,
-    SchemaResolver,
+    AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, SchemaError, SchemaResolver,
 };
 pub(crate) use avro::{WriterSchema, read_schema};
 pub use columns::{ColumnConfig, ColumnType};

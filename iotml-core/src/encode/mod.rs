@@ -5,8 +5,8 @@ mod json;
 mod raw;
 
 pub use avro::{
-    AvroEncoder, AvroEncoderConfig, Compatibility, ConfluentAvroEncoder, ConfluentAvroEncoderConfig, RegisterError,
-    Registration, SchemaRegistrar,
+    AvroEncoder, AvroEncoderConfig, Compatibility, ConfluentAvroEncoder, ConfluentAvroEncoderConfig, Registration,
+    SchemaRegistrar,
 };
 pub use json::{JsonEncoder, JsonEncoderConfig, NonFinite, Nulls, Times};
 pub use raw::RawEncoder;

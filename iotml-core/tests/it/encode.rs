@@ -10,14 +10,13 @@ use iotml_core::arrow::array::{
 use iotml_core::arrow::datatypes::{DataType, Field, Float32Type, Int32Type};
 use iotml_core::batch::{Batch, Coordinate, Lane, Message, Position, RawBatch, RawMessage};
 use iotml_core::decode::{
-    AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, Decoder, ResolveError,
-    SchemaResolver,
+    AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, Decoder, SchemaResolver,
 };
 use iotml_core::encode::{
     AvroEncoder, AvroEncoderConfig, Compatibility, ConfluentAvroEncoder, ConfluentAvroEncoderConfig, Encoder,
-    JsonEncoder, JsonEncoderConfig, NonFinite, Nulls, RawEncoder, RegisterError, Registration, SchemaRegistrar, Times,
+    JsonEncoder, JsonEncoderConfig, NonFinite, Nulls, RawEncoder, Registration, SchemaRegistrar, Times,
 };
-use iotml_core::error::{Class, Reason};
+use iotml_core::error::{Class, Reason, SchemaRegistryError};
 use iotml_core::testing::encode::conforms;
 use iotml_core::testing::rows::{batch_of, raw_batch, rows};
 
@@ -199,12 +198,12 @@ struct Shelf {
 
 #[iotml_core::async_trait]
 impl SchemaRegistrar for Shelf {
-    async fn register(&self, registration: Registration<'_>) -> Result<u32, RegisterError> {
+    async fn register(&self, registration: Registration<'_>) -> Result<u32, SchemaRegistryError> {
         if *self.down.lock().unwrap() {
-            return Err(RegisterError::Unavailable { source: "connection refused".into() });
+            return Err(SchemaRegistryError::Unavailable { source: "connection refused".into() });
         }
         if !registration.auto_register {
-            return Err(RegisterError::Refused { message: "not there".into(), source: None });
+            return Err(SchemaRegistryError::Refused { message: "not there".into(), source: None });
         }
         let compatibility = registration.compatibility.map_or("-", Compatibility::as_str);
         self.log.lock().unwrap().push(format!("{} {compatibility}", registration.subject));
@@ -217,8 +216,8 @@ impl SchemaRegistrar for Shelf {
 
 #[iotml_core::async_trait]
 impl SchemaResolver for Shelf {
-    async fn resolve(&self, id: u32) -> Result<Arc<str>, ResolveError> {
-        self.schemas.lock().unwrap().get(&id).cloned().ok_or(ResolveError::Unknown { id })
+    async fn resolve(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
+        self.schemas.lock().unwrap().get(&id).cloned().ok_or(SchemaRegistryError::Unknown { id })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One request to a registry, and what its answer means.
 
-use iotml_core::error::BoxError;
+use iotml_core::error::{BoxError, SchemaRegistryError};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,16 @@ pub(super) enum HttpError {
         #[source]
         source: Option<BoxError>,
     },
+}
+
+impl From<HttpError> for SchemaRegistryError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Missing { message } => SchemaRegistryError::Refused { message, source: None },
+            HttpError::Refused { message, source } => SchemaRegistryError::Refused { message, source },
+            HttpError::Unavailable { .. } => SchemaRegistryError::Unavailable { source: error.into() },
+        }
+    }
 }
 
 /// The body of an error in the Confluent API.

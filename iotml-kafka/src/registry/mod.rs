@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use iotml_core::decode::{ResolveError, SchemaResolver};
-use iotml_core::encode::{RegisterError, Registration, SchemaRegistrar};
-use iotml_core::error::ConfigError;
+use iotml_core::decode::SchemaResolver;
+use iotml_core::encode::{Registration, SchemaRegistrar};
+use iotml_core::error::{ConfigError, SchemaRegistryError};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -65,13 +65,12 @@ impl SchemaRegistry {
         Ok(Self { http: Http::new(client, base, config), schemas: Mutex::default() })
     }
 
-    async fn fetch(&self, id: u32) -> Result<Arc<str>, ResolveError> {
+    async fn fetch(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
         let failed = |error: HttpError| match error {
-            HttpError::Missing { .. } => ResolveError::Unknown { id },
-            HttpError::Refused { message, source } => ResolveError::Refused { message, source },
-            error @ HttpError::Unavailable { .. } => ResolveError::Unavailable { source: error.into() },
+            HttpError::Missing { .. } => SchemaRegistryError::Unknown { id },
+            error => error.into(),
         };
-        let unusable = |message: String| ResolveError::Unusable { id, message };
+        let unusable = |message: String| SchemaRegistryError::Unusable { id, message };
         let number = id.to_string();
         let stored: Stored = self.http.call(Method::GET, &["schemas", "ids", &number], None).await.map_err(failed)?;
         let json = avro(&stored).map_err(unusable)?;
@@ -100,7 +99,7 @@ impl SchemaRegistry {
 
 #[async_trait]
 impl SchemaResolver for SchemaRegistry {
-    async fn resolve(&self, id: u32) -> Result<Arc<str>, ResolveError> {
+    async fn resolve(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
         let known = self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         if let Some(schema) = known {
             return Ok(schema);
@@ -116,18 +115,15 @@ impl SchemaResolver for SchemaRegistry {
 
 #[async_trait]
 impl SchemaRegistrar for SchemaRegistry {
-    async fn register(&self, registration: Registration<'_>) -> Result<u32, RegisterError> {
+    async fn register(&self, registration: Registration<'_>) -> Result<u32, SchemaRegistryError> {
         let Registration { subject, schema, auto_register, compatibility } = registration;
-        let subject =
-            plugin::with_record(subject, schema).map_err(|message| RegisterError::Refused { message, source: None })?;
-        let failed = |what: &str, error: HttpError| match error {
-            HttpError::Missing { message } | HttpError::Refused { message, source: None } => {
-                RegisterError::Refused { message: format!("{what}: {message}"), source: None }
+        let subject = plugin::with_record(subject, schema)
+            .map_err(|message| SchemaRegistryError::Refused { message, source: None })?;
+        let failed = |what: &str, error: HttpError| match error.into() {
+            SchemaRegistryError::Refused { message, source } => {
+                SchemaRegistryError::Refused { message: format!("{what}: {message}"), source }
             }
-            HttpError::Refused { message, source } => {
-                RegisterError::Refused { message: format!("{what}: {message}"), source }
-            }
-            error @ HttpError::Unavailable { .. } => RegisterError::Unavailable { source: error.into() },
+            unavailable => unavailable,
         };
         let body = json!({ "schema": schema });
         if !auto_register {

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use iotml_core::arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
 use iotml_core::batch::{Batch, Coordinate, Lane, Message, Messages, Position, RawBatch, RawMessage};
-use iotml_core::decode::{
-    ConfluentAvroDecoder, ConfluentAvroDecoderConfig, DecodeError, Decoder, ResolveError, SchemaResolver,
-};
+use iotml_core::decode::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig, DecodeError, Decoder, SchemaResolver};
 use iotml_core::encode::{
-    Compatibility, ConfluentAvroEncoder, ConfluentAvroEncoderConfig, Encoder, RegisterError, Registration,
-    SchemaRegistrar,
+    Compatibility, ConfluentAvroEncoder, ConfluentAvroEncoderConfig, Encoder, Registration, SchemaRegistrar,
 };
-use iotml_core::error::{Class, Reason};
+use iotml_core::error::{Class, Reason, SchemaRegistryError};
 use iotml_core::secret::Secret;
 use iotml_core::testing::servers;
 use iotml_kafka::{SchemaRegistry, SchemaRegistryConfig};
@@ -38,7 +35,7 @@ async fn a_schema_is_registered_once_and_found_by_its_id() {
     let (subject, schema) = (unique("subject"), record("Car", r#"{"name":"speed","type":"float"}"#));
     let lookup = Registration { auto_register: false, ..registration(&subject, &schema) };
     let refused = registry.register(lookup).await.unwrap_err();
-    assert!(matches!(refused, RegisterError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, SchemaRegistryError::Refused { .. }), "{refused:?}");
     assert!(refused.to_string().contains("auto_register"), "{refused}");
     let id = registry.register(registration(&subject, &schema)).await.unwrap();
     assert_eq!(registry.register(lookup).await.unwrap(), id);
@@ -50,14 +47,14 @@ async fn a_schema_is_registered_once_and_found_by_its_id() {
 async fn an_unknown_id_is_the_rows_fault_and_found_once_it_is_registered() {
     let Some(registry) = apicurio() else { return };
     let error = registry.resolve(2_000_000_000).await.unwrap_err();
-    assert!(matches!(error, ResolveError::Unknown { id: 2_000_000_000 }), "{error:?}");
+    assert!(matches!(error, SchemaRegistryError::Unknown { id: 2_000_000_000 }), "{error:?}");
     let subject = unique("later");
     let schema = record("Later", &format!(r#"{{"name":"{}","type":"int"}}"#, unique("f").replace('-', "_")));
     let id = registry.register(registration(&subject, &schema)).await.unwrap();
     registry.resolve(id).await.unwrap();
     // An unknown answer is not kept by the client.
     let error = registry.resolve(2_000_000_000).await.unwrap_err();
-    assert!(matches!(error, ResolveError::Unknown { .. }));
+    assert!(matches!(error, SchemaRegistryError::Unknown { .. }));
 }
 
 #[tokio::test]
@@ -70,7 +67,7 @@ async fn a_change_that_does_not_fit_is_refused_by_the_subjects_compatibility() {
     // Old data has no such field, and there is no default.
     let second = record("Car", r#"{"name":"speed","type":"float"},{"name":"weight","type":"int"}"#);
     let refused = registry.register(registration(&subject, &second)).await.unwrap_err();
-    assert!(matches!(refused, RegisterError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, SchemaRegistryError::Refused { .. }), "{refused:?}");
     assert!(refused.to_string().contains(&subject), "{refused}");
     let none = Registration { compatibility: Some(Compatibility::None), ..registration(&subject, &second) };
     registry.register(none).await.unwrap();
@@ -157,7 +154,7 @@ async fn answers(status: &'static str, body: &'static str) -> String {
     format!("http://{address}/base/path")
 }
 
-async fn resolve(url: &str) -> Result<Arc<str>, ResolveError> {
+async fn resolve(url: &str) -> Result<Arc<str>, SchemaRegistryError> {
     SchemaRegistry::new(SchemaRegistryConfig::new(url)).unwrap().resolve(7).await
 }
 
@@ -166,15 +163,15 @@ async fn a_registry_that_is_down_is_tried_again_and_one_that_refuses_is_not() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for url in [format!("http://{nobody}"), answers("503 Service Unavailable", "").await] {
         let error = resolve(&url).await.unwrap_err();
-        assert!(matches!(error, ResolveError::Unavailable { .. }), "{error:?}");
+        assert!(matches!(error, SchemaRegistryError::Unavailable { .. }), "{error:?}");
     }
     let wrong_path = resolve(&answers("404 Not Found", "<html></html>").await).await.unwrap_err();
-    assert!(matches!(wrong_path, ResolveError::Refused { .. }), "{wrong_path:?}");
+    assert!(matches!(wrong_path, SchemaRegistryError::Refused { .. }), "{wrong_path:?}");
     assert!(wrong_path.to_string().contains("/base/path/schemas/ids/7"), "{wrong_path}");
     let no_registry = resolve(&answers("200 OK", "hello").await).await.unwrap_err();
     assert!(no_registry.to_string().contains("does not answer as a schema registry"), "{no_registry}");
     let protobuf = resolve(&answers("200 OK", r#"{"schema": "x", "schemaType": "PROTOBUF"}"#).await).await.unwrap_err();
-    assert!(matches!(protobuf, ResolveError::Unusable { .. }), "{protobuf:?}");
+    assert!(matches!(protobuf, SchemaRegistryError::Unusable { .. }), "{protobuf:?}");
 }
 
 #[tokio::test]

@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use super::compile::Program;
 use super::decode_rows;
-use super::resolver::{ResolveError, SchemaResolver};
+use super::resolver::SchemaResolver;
 use super::schema::WriterSchema;
 use crate::batch::{RawBatch, StageOutput};
 use crate::decode::columns::{ColumnConfig, Layout, check_columns};
 use crate::decode::{DEFAULT_MAX_BYTES, DecodeError, Decoder, default_max_bytes};
-use crate::error::{Cause, ConfigError, Reason};
+use crate::error::{Cause, ConfigError, Reason, SchemaRegistryError};
 
 /// An id that the registry does not know is asked for again after this time, because it may be registered by then.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
@@ -101,21 +101,21 @@ impl ConfluentAvroDecoder {
         missing
     }
 
-    fn learn(&mut self, id: u32, resolved: Result<Arc<str>, ResolveError>) -> Result<(), DecodeError> {
+    fn learn(&mut self, id: u32, resolved: Result<Arc<str>, SchemaRegistryError>) -> Result<(), DecodeError> {
         let known = match resolved {
             Ok(json) => self.compile(id, &json),
-            Err(unknown @ ResolveError::Unknown { .. }) => {
+            Err(unknown @ SchemaRegistryError::Unknown { .. }) => {
                 let cause = Cause::new(Reason::UnknownSchemaId, unknown.to_string());
                 Known::Unknown { since: Instant::now(), cause }
             }
-            Err(unusable @ ResolveError::Unusable { .. }) => {
+            Err(unusable @ SchemaRegistryError::Unusable { .. }) => {
                 Known::Unusable(Cause::new(Reason::WrongSchema, unusable.to_string()))
             }
-            Err(unavailable @ ResolveError::Unavailable { .. }) => {
+            Err(unavailable @ SchemaRegistryError::Unavailable { .. }) => {
                 let message = format!("schema {id} cannot be fetched: {unavailable}");
                 return Err(DecodeError::retryable_from(message, unavailable));
             }
-            Err(refused @ ResolveError::Refused { .. }) => {
+            Err(refused @ SchemaRegistryError::Refused { .. }) => {
                 let message = format!("schema {id} cannot be fetched: {refused}");
                 return Err(DecodeError::fatal_from(message, refused));
             }

@@ -25,7 +25,7 @@ mod skip;
 pub use confluent::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig};
 pub(crate) use plain::read_schema;
 pub use plain::{AvroDecoder, AvroDecoderConfig};
-pub use resolver::{ResolveError, SchemaResolver};
+pub use resolver::SchemaResolver;
 pub use schema::SchemaError;
 pub(crate) use schema::WriterSchema;
 

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::registrar::{Compatibility, RegisterError, Registration, SchemaRegistrar};
+use super::registrar::{Compatibility, Registration, SchemaRegistrar};
 use super::{AvroEncoderConfig, WriteSchema, plan};
 use crate::batch::Batch;
 use crate::encode::{EncodeError, Encoded, Encoder, encode_rows};
-use crate::error::{Cause, ConfigError, Reason};
+use crate::error::{Cause, ConfigError, Reason, SchemaRegistryError};
 
 /// Stands in a subject for the topic that a row goes to.
 const TOPIC: &str = "{topic}";
@@ -127,10 +127,10 @@ impl Encoder for ConfluentAvroEncoder {
             let id = self.registrar.register(registration).await.map_err(|error| {
                 let message = format!("no schema id for subject {subject:?}: {error}");
                 match error {
-                    unavailable @ RegisterError::Unavailable { .. } => {
+                    unavailable @ SchemaRegistryError::Unavailable { .. } => {
                         EncodeError::retryable_from(message, unavailable)
                     }
-                    refused @ RegisterError::Refused { .. } => EncodeError::fatal_from(message, refused),
+                    refused => EncodeError::fatal_from(message, refused),
                 }
             })?;
             self.ids.insert(subject, (schema.clone(), id));

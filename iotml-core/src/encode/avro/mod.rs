@@ -7,7 +7,7 @@ mod registrar;
 mod write;
 
 pub use confluent::{ConfluentAvroEncoder, ConfluentAvroEncoderConfig};
-pub use registrar::{Compatibility, RegisterError, Registration, SchemaRegistrar};
+pub use registrar::{Compatibility, Registration, SchemaRegistrar};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::BoxError;
+use crate::error::SchemaRegistryError;
 
 /// Which changes of a schema a registry accepts, in the words of the Confluent API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,31 +48,9 @@ pub struct Registration<'a> {
     pub compatibility: Option<Compatibility>,
 }
 
-/// Why a schema has no id.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterError {
-    /// The registry cannot be reached now: the pipeline tries again.
-    #[error("the schema registry is unavailable")]
-    Unavailable {
-        /// The cause.
-        #[source]
-        source: BoxError,
-    },
-    /// The schema does not fit the ones before it, is not there and may not be registered, or the client is refused.
-    #[error("the schema registry refuses: {message}")]
-    Refused {
-        /// What to do.
-        message: String,
-        /// The cause, where there is one.
-        #[source]
-        source: Option<BoxError>,
-    },
-}
-
 /// Finds or makes the id of a schema. Handed to [`ConfluentAvroEncoder`](super::ConfluentAvroEncoder), which asks once per schema and subject.
 #[async_trait]
 pub trait SchemaRegistrar: Send + Sync {
     /// The id to put into the frame.
-    async fn register(&self, registration: Registration<'_>) -> Result<u32, RegisterError>;
+    async fn register(&self, registration: Registration<'_>) -> Result<u32, SchemaRegistryError>;
 }

@@ -13,9 +13,9 @@ use iotml_core::arrow::array::AsArray;
 use iotml_core::arrow::datatypes::Float32Type;
 use iotml_core::decode::{
     AvroDecoder, AvroDecoderConfig, ColumnConfig, ColumnType, ConfluentAvroDecoder, ConfluentAvroDecoderConfig,
-    DecodeError, Decoder, ResolveError, SchemaResolver,
+    DecodeError, Decoder, SchemaResolver,
 };
-use iotml_core::error::{Class, Reason};
+use iotml_core::error::{Class, Reason, SchemaRegistryError};
 use iotml_core::testing::decode::{Samples, conforms};
 use iotml_core::testing::rows::{Fate, fates, raw_batch, rows};
 
@@ -37,14 +37,14 @@ struct Shelf {
 
 #[iotml_core::async_trait]
 impl SchemaResolver for Shelf {
-    async fn resolve(&self, id: u32) -> Result<Arc<str>, ResolveError> {
+    async fn resolve(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
         self.asked.lock().unwrap().push(id);
         if *self.down.lock().unwrap() {
-            return Err(ResolveError::Unavailable { source: "connection refused".into() });
+            return Err(SchemaRegistryError::Unavailable { source: "connection refused".into() });
         }
         match id {
-            9 => Err(ResolveError::Unusable { id, message: "it is of type PROTOBUF".into() }),
-            _ => self.schemas.get(&id).map(|json| Arc::from(*json)).ok_or(ResolveError::Unknown { id }),
+            9 => Err(SchemaRegistryError::Unusable { id, message: "it is of type PROTOBUF".into() }),
+            _ => self.schemas.get(&id).map(|json| Arc::from(*json)).ok_or(SchemaRegistryError::Unknown { id }),
         }
     }
 }
