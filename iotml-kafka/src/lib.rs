@@ -32,7 +32,8 @@ pub use log::{
 };
 #[cfg(feature = "registry")]
 pub use registry::{
-    RegistryDecoderConfig, RegistryEncoderConfig, SchemaRegistry, SchemaRegistryConfig, SubjectStrategy,
+    RegistryDecoderConfig, RegistryEncoderConfig, RegistryTlsConfig, SchemaRegistry, SchemaRegistryConfig,
+    SubjectStrategy,
 };
 pub use sink::{KafkaSink, KafkaSinkConfig, TopicCreation};
 pub use source::{KafkaSource, KafkaSourceConfig, Start};

@@ -182,7 +182,7 @@ def test_a_broker_that_goes_away_in_the_middle_is_an_error_in_time(unique: str) 
 def test_the_topic_and_its_mistakes_are_told_without_secrets(embedded: Topic) -> None:
     embedded.write(logs.pumps(3))
     secrets = {"sasl.password": "hunter2", "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
-    registry = {"url": embedded.registry, "user": "me", "password": "swordfish"}
+    registry = {"url": embedded.registry, "username": "me", "password": "swordfish"}
     log = KafkaLog(embedded.bootstrap, embedded.name, registry=registry, features=["flow"], kafka=secrets, timeout=3)
     with pytest.raises(iotml.SourceError) as error:
         log.numpy()

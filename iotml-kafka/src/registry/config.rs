@@ -14,8 +14,9 @@ use serde::Deserialize;
 /// ```toml
 /// [decode.registry]
 /// url = "https://registry:8081/apis/ccompat/v7"
-/// user = "scoring"
+/// username = "scoring"
 /// password = "${env:REGISTRY_PASSWORD}"
+/// tls.ca = "/etc/ssl/registry-ca.pem"
 /// ```
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,19 +25,27 @@ pub struct SchemaRegistryConfig {
     pub url: String,
     /// User name, for basic authentication.
     #[serde(default)]
-    pub user: Option<String>,
+    pub username: Option<String>,
     /// Password, for basic authentication.
     #[serde(default)]
     pub password: Option<Secret>,
     /// Token, for bearer authentication.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// A file with certificates (PEM) to trust besides the system's.
+    /// Certificates for `https://`.
     #[serde(default)]
-    pub ca_file: Option<PathBuf>,
+    pub tls: RegistryTlsConfig,
     /// How long to wait for an answer.
     #[serde(default = "default_timeout")]
     pub timeout: HumanDuration,
+}
+
+/// Whom to trust on a connection to a schema registry with TLS.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryTlsConfig {
+    /// Certificates (PEM) of the authorities that may sign the registry's, besides the system's.
+    pub ca: Option<PathBuf>,
 }
 
 fn default_timeout() -> HumanDuration {
@@ -47,7 +56,14 @@ impl SchemaRegistryConfig {
     /// A registry without authentication.
     pub fn new(url: &str) -> Self {
         let url = url.to_owned();
-        Self { url, user: None, password: None, token: None, ca_file: None, timeout: default_timeout() }
+        Self {
+            url,
+            username: None,
+            password: None,
+            token: None,
+            tls: RegistryTlsConfig::default(),
+            timeout: default_timeout(),
+        }
     }
 
     /// The base address, ready to have a path appended.
@@ -59,23 +75,28 @@ impl SchemaRegistryConfig {
             return Err(ConfigError::new("the registry's url must begin with http:// or https://"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(ConfigError::new("the registry's url must not hold a user; set user and password instead"));
+            return Err(ConfigError::new("the registry's url must not hold a user; set username and password instead"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(ConfigError::new("the registry's url must end with its path"));
         }
-        if self.user.is_none() && self.password.is_some() {
-            return Err(ConfigError::new("the registry's password needs a user"));
+        if self.username.is_none() && self.password.is_some() {
+            return Err(ConfigError::new("the registry's password is set without username"));
         }
-        if self.user.is_some() && self.token.is_some() {
-            return Err(ConfigError::new("set the registry's user and password or its token, not both"));
+        if self.username.is_some() && self.token.is_some() {
+            return Err(ConfigError::new("set the registry's username and password or its token, not both"));
+        }
+        if self.tls.ca.is_some() && url.scheme() == "http" {
+            return Err(ConfigError::new(
+                "the registry's tls.ca is set but its url is http://; write https:// to use TLS",
+            ));
         }
         Ok(url)
     }
 
     pub(super) fn client(&self) -> Result<Client, ConfigError> {
         let mut builder = Client::builder().timeout(self.timeout.0).connect_timeout(self.timeout.0);
-        if let Some(file) = &self.ca_file {
+        if let Some(file) = &self.tls.ca {
             let wrong =
                 |error: reqwest::Error| ConfigError::with(format!("{} holds no certificates", file.display()), error);
             let pem = std::fs::read(file)
@@ -99,7 +120,7 @@ mod tests {
         for (url, part) in [
             ("registry:8081", "http://"),
             ("not an address", "http://host:8081"),
-            ("http://me:hunter2@h/", "set user and password"),
+            ("http://me:hunter2@h/", "set username and password"),
             ("http://h/?x=1", "its path"),
         ] {
             let error = SchemaRegistryConfig::new(url).base().unwrap_err().to_string();
@@ -111,12 +132,33 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_go_together_is_named() {
+        let refused = |change: fn(&mut SchemaRegistryConfig), url: &str| {
+            let mut config = SchemaRegistryConfig::new(url);
+            change(&mut config);
+            config.base().unwrap_err().to_string()
+        };
+        assert!(
+            refused(|config| config.password = Some(Secret::new("hunter2")), "http://h").contains("without username")
+        );
+        let both = refused(
+            |config| {
+                config.username = Some("me".into());
+                config.token = Some(Secret::new("hunter2"));
+            },
+            "http://h",
+        );
+        assert!(both.contains("not both") && !both.contains("hunter2"), "{both}");
+        assert!(refused(|config| config.tls.ca = Some("ca.pem".into()), "http://h").contains("write https://"));
+    }
+
+    #[test]
     fn a_file_without_certificates_is_named() {
         let mut config = SchemaRegistryConfig::new("https://h");
-        config.ca_file = Some("/does/not/exist.pem".into());
+        config.tls.ca = Some("/does/not/exist.pem".into());
         assert!(config.client().unwrap_err().to_string().contains("/does/not/exist.pem"));
         let file = tempfile::NamedTempFile::new().unwrap();
-        config.ca_file = Some(file.path().to_owned());
+        config.tls.ca = Some(file.path().to_owned());
         assert!(config.client().unwrap_err().to_string().contains("no certificates"));
     }
 }

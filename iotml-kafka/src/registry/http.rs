@@ -75,8 +75,8 @@ impl Http {
             segments.pop_if_empty().extend(path);
         }
         let mut request = self.client.request(method, url).header("accept", "application/vnd.schemaregistry.v1+json");
-        if let Some(user) = &self.config.user {
-            request = request.basic_auth(user, self.config.password.as_ref().map(|password| password.expose()));
+        if let Some(username) = &self.config.username {
+            request = request.basic_auth(username, self.config.password.as_ref().map(|password| password.expose()));
         }
         if let Some(token) = &self.config.token {
             request = request.bearer_auth(token.expose());
@@ -121,7 +121,7 @@ fn problem(place: &str, status: StatusCode, text: &str) -> HttpError {
             source: None,
         },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => HttpError::Refused {
-            message: format!("{message}; check the user and the password or token of the registry"),
+            message: format!("{message}; check username and password, or token, of the registry"),
             source: None,
         },
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => HttpError::Unavailable { message, source: None },

@@ -16,7 +16,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub use config::SchemaRegistryConfig;
+pub use config::{RegistryTlsConfig, SchemaRegistryConfig};
 pub(crate) use plugin::register;
 pub use plugin::{RegistryDecoderConfig, RegistryEncoderConfig, SubjectStrategy};
 

@@ -30,7 +30,11 @@ prefetch = "4MiB"
 
 [decode]
 type = "confluent_avro"
-registry = { url = "http://127.0.0.1:8081/apis/ccompat/v7", user = "me", password = "hunter2" }
+[decode.registry]
+url = "https://127.0.0.1:8081/apis/ccompat/v7"
+username = "me"
+password = "hunter2"
+tls = {}
 
 [[route]]
 name = "out"
@@ -64,9 +68,20 @@ fn inv_10_mistakes_are_told_by_place_and_without_secrets() {
         .replace("start = \"latest\"", "start = \"newest\"")
         .replace("auto_register =", "autoregister =")
         .replace("\"socket.keepalive.enable\" = true", "\"sasl.password\" = \"swordfish\"")
+        .replace("username = ", "user = ")
+        .replace("tls = {}", "tls.ca_file = \"ca.pem\"")
         .replace("partitions = 3", "partition = 3");
     let mistakes = Config::parse(&wrong, Path::new("wrong.toml"), &registry()).unwrap_err().to_string();
-    for part in ["prefetched", "prefetch", "newest", "autoregister", "auto_register", "partition"] {
+    for part in [
+        "prefetched",
+        "prefetch",
+        "newest",
+        "autoregister",
+        "auto_register",
+        "decode.registry.user: unknown key; known here: password, timeout, tls, token, url, username",
+        "decode.registry.tls.ca_file: unknown key; known here: ca",
+        "partition",
+    ] {
         assert!(mistakes.contains(part), "{part} in {mistakes}");
     }
     assert!(!mistakes.contains("hunter2") && !mistakes.contains("swordfish"), "{mistakes}");

@@ -178,13 +178,13 @@ async fn a_registry_that_is_down_is_tried_again_and_one_that_refuses_is_not() {
 async fn inv_10_a_password_is_sent_and_a_wrong_one_is_not_repeated() {
     let url = answers("secured", "").await;
     let mut config = SchemaRegistryConfig::new(&url);
-    config.user = Some("me".to_owned());
+    config.username = Some("me".to_owned());
     config.password = Some(Secret::new("hunter2"));
     assert_eq!(&*SchemaRegistry::new(config.clone()).unwrap().resolve(7).await.unwrap(), "\"int\"");
     config.password = Some(Secret::new("swordfish"));
     let registry = SchemaRegistry::new(config).unwrap();
     let error = registry.resolve(7).await.unwrap_err();
-    assert!(error.to_string().contains("check the user"), "{error}");
+    assert!(error.to_string().contains("check username"), "{error}");
     assert!(!format!("{error:?} {registry:?}").contains("swordfish"));
     let mut decoder = ConfluentAvroDecoder::new(Arc::new(registry), ConfluentAvroDecoderConfig::default()).unwrap();
     let fatal: DecodeError = decoder.prepare(&raw([Some(&[0, 0, 0, 0, 7, 1][..])])).await.unwrap_err();

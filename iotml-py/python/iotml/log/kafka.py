@@ -29,7 +29,7 @@ class KafkaLog(Log[LogRange]):
     - `bootstrap`: brokers, `host:port`, several separated by commas;
     - `topic`: the topic, which must exist;
     - `registry`: the address of a schema registry with the Confluent API, path included, or a mapping with `url` and,
-      where needed, `user` and `password`, or `token`, `ca_file`, `timeout`;
+      where needed, `username` and `password`, or `token`, `tls` (a mapping with `ca`), `timeout`;
     - `format`: `"confluent_avro"` (the default; needs a registry), `"avro"` (needs a `schema`), `"json"`, `"csv"`, or a
       mapping with the `type` and the options of that decoder, such as `{"type": "csv", "fields": ["time", "speed"]}`;
     - `schema`: of bare Avro: JSON text, or the path of an `.avsc` file;
