@@ -11,11 +11,14 @@ pub use avro::{
 pub use json::{JsonEncoder, JsonEncoderConfig, NonFinite, Nulls, Times};
 pub use raw::RawEncoder;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::batch::{Batch, Messages, Rejected};
 use crate::error::Cause;
 use crate::pipeline::TaskContext;
+use crate::sink::Sink;
 
 crate::error::stage_error! {
     /// Why an encoder cannot encode a batch at all. A bad row is rejected by itself.
@@ -61,6 +64,9 @@ pub struct Encoded {
 /// Checked by `iotml_core::testing::encode`.
 #[async_trait]
 pub trait Encoder: Send {
+    /// Tells which sink the messages are for, before `open`; for an encoder that must know their topics ([`Sink::topic`]).
+    fn bound_for(&mut self, _sink: Arc<dyn Sink>) {}
+
     /// Called once, first.
     async fn open(&mut self, _task: &TaskContext) -> Result<(), EncodeError> {
         Ok(())

@@ -62,11 +62,14 @@ impl Outlet {
     pub fn new(
         name: Arc<str>,
         when: Option<When>,
-        encoder: Option<Box<dyn Encoder>>,
+        mut encoder: Option<Box<dyn Encoder>>,
         sink: Arc<dyn Sink>,
         duty: Duty,
         metrics: &Metrics,
     ) -> Self {
+        if let Some(encoder) = &mut encoder {
+            encoder.bound_for(sink.clone());
+        }
         let metrics = metrics.with(&[("route", &name)]);
         Self {
             n_rows: metrics.counter("iotml_sink_rows", "Rows made durable.", &[]),

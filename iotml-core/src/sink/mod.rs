@@ -4,11 +4,12 @@ mod stdout;
 
 pub use stdout::{StdoutSink, StdoutSinkConfig};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::batch::{Ack, Batch, Messages, Rejected};
+use crate::batch::{Ack, Batch, Message, Messages, Rejected};
 use crate::pipeline::TaskContext;
 
 crate::error::stage_error! {
@@ -56,7 +57,8 @@ pub struct Written {
 ///    fair lock.
 /// 4. [`begin`](Sink::begin) opens and [`commit`](Sink::commit) closes a unit of work; the positions given to `commit` are
 ///    acknowledged to the source only after it resolved. A sink without transactions leaves both as they are.
-/// 5. Topics: a row's `target` names where it should go unless the sink is configured with a topic of its own.
+/// 5. Topics: a row's `target` names where it should go unless the sink is configured with a topic of its own;
+///    [`topic`](Sink::topic) tells which it is, also before the sink is open.
 ///
 /// # Delivery
 /// At least once: a failed or cancelled write may have stored some rows, and the pipeline writes them again.
@@ -98,6 +100,12 @@ pub trait Sink: Send + Sync {
     /// How many writes may run at once.
     fn max_in_flight(&self) -> usize {
         1
+    }
+
+    /// The topic that a message with this envelope goes to; `None` where there is none that it could go to. An encoder asks, for
+    /// instance to name a schema after it, so it costs little and does no I/O.
+    fn topic<'a>(&'a self, envelope: &Message<'a>) -> Option<Cow<'a, str>> {
+        envelope.target.map(Cow::Borrowed)
     }
 
     /// Opens a unit of work.

@@ -1,5 +1,6 @@
 //! The encoders.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +18,7 @@ use iotml_core::encode::{
     JsonEncoder, JsonEncoderConfig, NonFinite, Nulls, RawEncoder, Registration, SchemaRegistrar, Times,
 };
 use iotml_core::error::{Class, Reason, SchemaRegistryError};
+use iotml_core::sink::{Outgoing, Sink, SinkError, Written};
 use iotml_core::testing::encode::conforms;
 use iotml_core::testing::rows::{batch_of, raw_batch, rows};
 
@@ -252,4 +254,43 @@ async fn confluent_avro_conforms_and_registers_once_per_topic() {
     let strict = ConfluentAvroEncoderConfig { auto_register: false, ..Default::default() };
     let mut encoder = ConfluentAvroEncoder::new(shelf, strict).unwrap();
     assert_eq!(encoder.prepare(&batch).await.unwrap_err().class(), Class::Fatal);
+}
+
+/// Writes everything about a car to one topic, whatever a row's target is.
+struct Garage;
+
+#[iotml_core::async_trait]
+impl Sink for Garage {
+    fn topic<'a>(&'a self, envelope: &Message<'a>) -> Option<Cow<'a, str>> {
+        envelope.key.map(|key| Cow::Owned(format!("garage-{}", String::from_utf8_lossy(key))))
+    }
+
+    async fn write(&self, _rows: Outgoing) -> Result<Written, SinkError> {
+        Ok(Written::default())
+    }
+}
+
+#[tokio::test]
+async fn a_subject_is_named_after_the_topic_that_the_sink_writes_to() {
+    let shelf = Arc::new(Shelf::default());
+    let mut encoder = ConfluentAvroEncoder::new(shelf.clone(), ConfluentAvroEncoderConfig::default()).unwrap();
+    encoder.bound_for(Arc::new(Garage));
+    let mut raw = RawBatch::default();
+    for (row, key) in [Some(&b"7"[..]), None, Some(b"8"), Some(b"7")].into_iter().enumerate() {
+        raw.push(RawMessage {
+            message: Message { key, target: Some("elsewhere"), ..Message::default() },
+            position: Position { lane: Lane(0), seq: row as u64 },
+            coordinate: Coordinate::NONE,
+        });
+    }
+    let speed: ArrayRef = Arc::new(Float32Array::from(vec![1.0, 2.0, 3.0, 4.0]));
+    let batch =
+        Batch::decoded(Arc::new(raw), vec![0, 1, 2, 3], RecordBatch::try_from_iter([("speed", speed)]).unwrap());
+    encoder.prepare(&batch).await.unwrap();
+    let encoded = encoder.encode(&batch).unwrap();
+    assert_eq!(*shelf.log.lock().unwrap(), ["garage-7-value -", "garage-8-value -"]);
+    let ids: Vec<_> = [0, 2, 3].iter().map(|row| encoded.messages.payload(*row).unwrap()[4]).collect();
+    assert_eq!(ids, [1, 2, 1]);
+    let rejected: Vec<_> = encoded.rejected.iter().map(|r| (r.row, r.cause.reason)).collect();
+    assert_eq!(rejected, [(1, Reason::NoTarget)], "a row that goes to no topic has no subject");
 }

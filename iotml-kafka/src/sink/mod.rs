@@ -7,9 +7,11 @@ mod handles;
 mod produce;
 mod topic;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use iotml_core::batch::Message;
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::TaskContext;
 use iotml_core::plugin::BuildContext;
@@ -85,6 +87,10 @@ impl Sink for KafkaSink {
 
     fn max_in_flight(&self) -> usize {
         self.settings.config.max_in_flight
+    }
+
+    fn topic<'a>(&'a self, envelope: &Message<'a>) -> Option<Cow<'a, str>> {
+        self.settings.topic.topic_of(|| *envelope).ok()
     }
 
     async fn write(&self, rows: Outgoing) -> Result<Written, SinkError> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use iotml_core::batch::Messages;
+use iotml_core::batch::{Message, Messages};
 use iotml_core::error::{Cause, ConfigError, Reason};
 
 use crate::source::is_topic_name;
@@ -60,19 +60,25 @@ impl TopicRule {
 
     /// The topic of `row`.
     pub fn topic<'a>(&'a self, messages: &'a Messages, row: usize) -> Result<Cow<'a, str>, Cause> {
+        self.topic_of(|| messages.message(row))
+    }
+
+    /// The topic of a message, which is asked for only where it matters.
+    pub fn topic_of<'a>(&'a self, message: impl FnOnce() -> Message<'a>) -> Result<Cow<'a, str>, Cause> {
         let none = |what: &str| Cause::new(Reason::NoTarget, format!("the row has no {what} to make a Kafka topic of"));
         let name: Cow<'a, str> = match self {
             Self::Fixed(name) => return Ok(Cow::Borrowed(name)),
-            Self::Target => Cow::Borrowed(messages.target(row).ok_or_else(|| none("target"))?),
+            Self::Target => Cow::Borrowed(message().target.ok_or_else(|| none("target"))?),
             Self::Template(parts) => {
+                let message = message();
                 let mut name = String::new();
                 for part in parts {
                     name.push_str(match part {
                         Part::Text(text) => text,
-                        Part::Topic => messages.topic(row).ok_or_else(|| none("topic"))?,
-                        Part::Target => messages.target(row).ok_or_else(|| none("target"))?,
+                        Part::Topic => message.topic.ok_or_else(|| none("topic"))?,
+                        Part::Target => message.target.ok_or_else(|| none("target"))?,
                         Part::Key => {
-                            let key = messages.key(row).ok_or_else(|| none("key"))?;
+                            let key = message.key.ok_or_else(|| none("key"))?;
                             str::from_utf8(key).map_err(|_| none("key in UTF-8"))?
                         }
                     });
@@ -90,8 +96,6 @@ impl TopicRule {
 
 #[cfg(test)]
 mod tests {
-    use iotml_core::batch::Message;
-
     use super::*;
 
     #[test]

@@ -15,3 +15,4 @@ mod reading;
 mod rebalance;
 mod schemas;
 mod security;
+mod subjects;

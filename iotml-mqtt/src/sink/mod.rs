@@ -3,12 +3,13 @@
 mod config;
 mod link;
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
-use iotml_core::batch::Rejected;
+use iotml_core::batch::{Message, Rejected};
 use iotml_core::error::{Cause, ConfigError, Reason};
 use iotml_core::pipeline::TaskContext;
 use iotml_core::sink::{Outgoing, Sink, SinkError, Written};
@@ -54,7 +55,11 @@ impl MqttSink {
 
     /// Topic and options of a row's message, or why it has none.
     fn envelope(&self, rows: &Outgoing, row: usize) -> Result<(String, PublishOptions), Cause> {
-        let topic = self.topic(rows, row)?;
+        let messages = &rows.messages;
+        let came_from = rows.batch.raw().messages().topic(rows.batch.origin(row));
+        let key = messages.key(row).or_else(|| rows.batch.key(row));
+        let topic = came_from.map(|topic| &**topic);
+        let topic = self.topic_of(&Message { key, topic, ..messages.message(row) })?;
         let options = PublishOptions::new(self.qos()).retain(self.config.retain);
         if !self.config.headers {
             return Ok((topic, options));
@@ -76,14 +81,10 @@ impl MqttSink {
         }
     }
 
-    fn topic(&self, rows: &Outgoing, row: usize) -> Result<String, Cause> {
-        let messages = &rows.messages;
-        let key = messages.key(row).or_else(|| rows.batch.key(row));
-        let key = key.map(std::str::from_utf8).transpose();
+    fn topic_of(&self, message: &Message<'_>) -> Result<String, Cause> {
+        let key = message.key.map(std::str::from_utf8).transpose();
         let key = key.map_err(|_| Cause::new(Reason::NoTarget, "the key is no text, so it names no topic"))?;
-        let came_from = rows.batch.raw().messages().topic(rows.batch.origin(row));
-        let target = messages.target(row);
-        let values = [key, came_from.map(|topic| &**topic), target.map(|target| &**target)];
+        let values = [key, message.topic, message.target];
         let mut topic = String::new();
         let missing = std::cell::Cell::new(None);
         self.topic.render(&mut topic, |place| {
@@ -167,6 +168,10 @@ impl Sink for MqttSink {
         self.connection.set(connection).map_err(|_| SinkError::fatal("the mqtt sink was opened twice"))
     }
 
+    fn topic<'a>(&'a self, envelope: &Message<'a>) -> Option<Cow<'a, str>> {
+        self.topic_of(envelope).ok().map(Cow::Owned)
+    }
+
     async fn write(&self, rows: Outgoing) -> Result<Written, SinkError> {
         let connection = self.connection.get().ok_or_else(|| SinkError::fatal("the mqtt sink is not open"))?;
         let mut written = Written::default();
@@ -217,22 +222,14 @@ fn unique() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use iotml_core::batch::{Batch, Coordinate, Lane, Messages, Position, RawBatch, RawMessage};
-
     use super::*;
 
     fn topic_for(template: &str, key: Option<&[u8]>, target: Option<&str>) -> Result<String, Reason> {
         let sink = MqttSink::new(MqttSinkConfig::new("localhost", template)).unwrap();
-        let message = iotml_core::batch::Message { key, target, topic: Some("in/a"), ..Default::default() };
-        let mut raw = RawBatch::default();
-        let position = Position { lane: Lane(0), seq: 0 };
-        raw.push(RawMessage { message, position, coordinate: Coordinate::NONE });
-        let mut messages = Messages::default();
-        messages.push(message);
-        let rows = Outgoing { batch: Batch::undecoded(Arc::new(raw)), messages: Arc::new(messages) };
-        sink.topic(&rows, 0).map_err(|cause| cause.reason)
+        let message = Message { key, target, topic: Some("in/a"), ..Message::default() };
+        let topic = sink.topic_of(&message).map_err(|cause| cause.reason);
+        assert_eq!(sink.topic(&message).as_deref(), topic.as_deref().ok());
+        topic
     }
 
     #[test]

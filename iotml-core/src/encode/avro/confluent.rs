@@ -1,6 +1,7 @@
 //! Avro in the Confluent frame: a zero byte, the schema's id, the datum.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use serde::Deserialize;
 
 use super::registrar::{Compatibility, Registration, SchemaRegistrar};
 use super::{AvroEncoderConfig, WriteSchema, plan};
-use crate::batch::Batch;
-use crate::encode::{EncodeError, Encoded, Encoder, encode_rows};
+use crate::batch::{Batch, Message};
+use crate::encode::{EncodeError, Encoded, Encoder, encode_rows, envelope};
 use crate::error::{Cause, ConfigError, Reason, SchemaRegistryError};
+use crate::sink::Sink;
 
 /// Stands in a subject for the topic that a row goes to.
 const TOPIC: &str = "{topic}";
@@ -31,7 +33,7 @@ pub struct ConfluentAvroEncoderConfig {
     pub name: Option<String>,
     /// The namespace of a derived schema.
     pub namespace: Option<String>,
-    /// The subject to register under; `{topic}` stands for the topic that the row's source or an earlier stage chose for it.
+    /// The subject to register under; `{topic}` stands for the topic that the route's sink writes the row to.
     pub subject: String,
     /// Whether the schema is registered where it is not yet; otherwise it must be there already.
     pub auto_register: bool,
@@ -56,6 +58,8 @@ impl Default for ConfluentAvroEncoderConfig {
 /// Writes one Avro datum per row, framed with the id that a registry gave its schema.
 pub struct ConfluentAvroEncoder {
     registrar: Arc<dyn SchemaRegistrar>,
+    /// Knows the topics; without one a row's target is its topic.
+    sink: Option<Arc<dyn Sink>>,
     schema: WriteSchema,
     subject: String,
     auto_register: bool,
@@ -70,6 +74,7 @@ impl ConfluentAvroEncoder {
         let ConfluentAvroEncoderConfig { schema, schema_file, name, namespace, .. } = config;
         Ok(Self {
             registrar,
+            sink: None,
             schema: WriteSchema::new(AvroEncoderConfig { schema, schema_file, name, namespace })?,
             subject: config.subject,
             auto_register: config.auto_register,
@@ -83,20 +88,36 @@ impl ConfluentAvroEncoder {
         if !self.subject.contains(TOPIC) {
             return vec![self.subject.clone()];
         }
-        let mut subjects: Vec<String> = Vec::new();
-        let mut last: Option<&Arc<str>> = None;
+        let (mut subjects, mut seen, mut last) = (Vec::new(), HashSet::new(), None);
         for row in 0..batch.len() {
-            let Some(topic) = batch.raw().messages().target(batch.origin(row)) else { continue };
-            if last.is_some_and(|last| Arc::ptr_eq(last, topic)) {
+            let topic = self.topic(envelope(batch, row));
+            // Neighbours mostly go to one topic.
+            if topic == last {
                 continue;
             }
-            last = Some(topic);
-            let subject = self.subject.replace(TOPIC, topic);
-            if !subjects.contains(&subject) {
-                subjects.push(subject);
+            if let Some(topic) = &topic
+                && seen.insert(topic.clone())
+            {
+                subjects.push(self.subject.replace(TOPIC, topic));
             }
+            last = topic;
         }
         subjects
+    }
+
+    /// The topic that a row goes to.
+    fn topic<'a>(&'a self, envelope: Message<'a>) -> Option<Cow<'a, str>> {
+        match &self.sink {
+            Some(sink) => sink.topic(&envelope),
+            None => envelope.target.map(Cow::Borrowed),
+        }
+    }
+
+    /// The id for a row that goes to `topic`.
+    fn id_for(&self, topic: &str, schema: &Arc<str>) -> Result<u32, Cause> {
+        let subject = self.subject.replace(TOPIC, topic);
+        let unprepared = || Cause::new(Reason::UnknownSchemaId, format!("subject {subject:?} was not prepared"));
+        self.id_of(&subject, schema).ok_or_else(unprepared)
     }
 
     fn id_of(&self, subject: &str, schema: &Arc<str>) -> Option<u32> {
@@ -106,6 +127,10 @@ impl ConfluentAvroEncoder {
 
 #[async_trait]
 impl Encoder for ConfluentAvroEncoder {
+    fn bound_for(&mut self, sink: Arc<dyn Sink>) {
+        self.sink = Some(sink);
+    }
+
     async fn prepare(&mut self, batch: &Batch) -> Result<(), EncodeError> {
         if batch.is_empty() {
             return Ok(());
@@ -152,24 +177,22 @@ impl Encoder for ConfluentAvroEncoder {
                 "the schema of subject {subject:?} has no id yet: prepare first"
             )));
         }
-        // Neighbours mostly go to one topic.
-        let mut last: Option<(Arc<str>, u32)> = None;
+        let mut ids: HashMap<Cow<'_, str>, u32> = HashMap::new();
+        let mut last: Option<(Cow<'_, str>, u32)> = None;
         Ok(encode_rows(batch, nodes.len() * 6 + 5, |row, out| {
             let id = match fixed {
                 Some(id) => id,
                 None => {
-                    let topic = batch.raw().messages().target(batch.origin(row));
-                    let topic = topic.ok_or_else(|| {
+                    let topic = self.topic(envelope(batch, row)).ok_or_else(|| {
                         Cause::new(Reason::NoTarget, "the subject is made from the row's topic, and it has none")
                     })?;
                     match &last {
-                        Some((known, id)) if Arc::ptr_eq(known, topic) => *id,
+                        Some((known, id)) if *known == topic => *id,
                         _ => {
-                            let subject = self.subject.replace(TOPIC, topic);
-                            let id = self.id_of(&subject, &schema.json).ok_or_else(|| {
-                                Cause::new(Reason::UnknownSchemaId, format!("subject {subject:?} was not prepared"))
-                            })?;
-                            last = Some((topic.clone(), id));
+                            let known = ids.get(&topic).copied();
+                            let id = known.map_or_else(|| self.id_for(&topic, &schema.json), Ok)?;
+                            ids.insert(topic.clone(), id);
+                            last = Some((topic, id));
                             id
                         }
                     }
