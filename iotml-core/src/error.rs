@@ -191,6 +191,8 @@ impl Eq for Cause {}
 pub struct ConfigError {
     /// What is wrong and what to do, in one clause.
     pub message: String,
+    /// The key of the plug-in's table that is at fault, where it is a single one.
+    pub key: Option<&'static str>,
     /// The cause, where there is one.
     #[source]
     pub source: Option<BoxError>,
@@ -199,12 +201,17 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error without a cause.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None }
+        Self { message: message.into(), key: None, source: None }
     }
 
     /// An error with its cause.
     pub fn with(message: impl Into<String>, source: impl Into<BoxError>) -> Self {
-        Self { message: message.into(), source: Some(source.into()) }
+        Self { message: message.into(), key: None, source: Some(source.into()) }
+    }
+
+    /// The same, said of a key of the plug-in's table.
+    pub fn of_key(self, key: &'static str) -> Self {
+        Self { key: Some(key), ..self }
     }
 }
 

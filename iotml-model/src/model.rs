@@ -61,15 +61,7 @@ impl Model {
     /// # Errors
     /// [`ModelError`], which says which check failed; nothing is left behind.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, ModelError> {
-        let bytes = match read_limited(path, options.limits.max_bytes) {
-            Err(ModelError::FileTooLarge { path, limit }) => {
-                let bytes = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or(limit + 1);
-                let source = precheck::Refusal::TooLarge { bytes, limit };
-                return Err(ModelError::Refused { model: path.display().to_string(), source });
-            }
-            other => other?,
-        };
-        Self::open_bytes(Bytes::from(bytes), &path.display().to_string(), Some(path), options)
+        Candidate::read(path, options)?.open(options)
     }
 
     /// Opens an ONNX file that is already in memory; `name` stands in errors.
@@ -77,22 +69,7 @@ impl Model {
     /// # Errors
     /// [`ModelError`], which says which check failed.
     pub fn from_bytes(bytes: Vec<u8>, name: &str, options: &OpenOptions) -> Result<Self, ModelError> {
-        Self::open_bytes(Bytes::from(bytes), name, None, options)
-    }
-
-    fn open_bytes(bytes: Bytes, name: &str, path: Option<&Path>, options: &OpenOptions) -> Result<Self, ModelError> {
-        let refused = |source| ModelError::Refused { model: name.to_owned(), source };
-        let model = precheck::parse(&bytes, &options.limits).map_err(refused)?;
-        let manifest = options.manifest.read(&model, path)?;
-        let signature = Signature::of(&model, &manifest).map_err(refused)?;
-        if manifest.golden.is_none() && options.golden == GoldenRule::Required {
-            return Err(ModelError::NoGolden { model: manifest.name });
-        }
-        let checked = Checked { bytes: &bytes, model: &model, signature: &signature };
-        let engine = engine::open(options.engine, options.library.as_ref(), &checked)?;
-        let mut opened = Model { manifest, signature, engine };
-        golden::check(&mut opened)?;
-        Ok(opened)
+        Candidate::check(Bytes::from(bytes), name, None, options)?.open(options)
     }
 
     /// The same model once more, with buffers of its own, for another thread; its golden rows came out already.
@@ -154,6 +131,50 @@ impl Model {
         }
         self.engine.input(rows.len() / width)?.copy_from_slice(rows);
         Ok(self.engine.run()?.1)
+    }
+}
+
+/// A model that passed every check for which no engine is needed.
+pub(crate) struct Candidate {
+    bytes: Bytes,
+    model: precheck::proto::Model,
+    pub(crate) manifest: Manifest,
+    pub(crate) signature: Signature,
+}
+
+impl Candidate {
+    /// Reads the ONNX file at `path` and its manifest.
+    pub(crate) fn read(path: &Path, options: &OpenOptions) -> Result<Self, ModelError> {
+        let bytes = match read_limited(path, options.limits.max_bytes) {
+            Err(ModelError::FileTooLarge { path, limit }) => {
+                let bytes = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or(limit + 1);
+                let source = precheck::Refusal::TooLarge { bytes, limit };
+                return Err(ModelError::Refused { model: path.display().to_string(), source });
+            }
+            other => other?,
+        };
+        Self::check(Bytes::from(bytes), &path.display().to_string(), Some(path), options)
+    }
+
+    fn check(bytes: Bytes, name: &str, path: Option<&Path>, options: &OpenOptions) -> Result<Self, ModelError> {
+        let refused = |source| ModelError::Refused { model: name.to_owned(), source };
+        let model = precheck::parse(&bytes, &options.limits).map_err(refused)?;
+        let manifest = options.manifest.read(&model, path)?;
+        let signature = Signature::of(&model, &manifest).map_err(refused)?;
+        if manifest.golden.is_none() && options.golden == GoldenRule::Required {
+            return Err(ModelError::NoGolden { model: manifest.name });
+        }
+        Ok(Candidate { bytes, model, manifest, signature })
+    }
+
+    /// Loads it into its engine, and lets it show that its golden rows come out there.
+    pub(crate) fn open(self, options: &OpenOptions) -> Result<Model, ModelError> {
+        let Candidate { bytes, model, manifest, signature } = self;
+        let checked = Checked { bytes: &bytes, model: &model, signature: &signature };
+        let engine = engine::open(options.engine, options.library.as_ref(), &checked)?;
+        let mut opened = Model { manifest, signature, engine };
+        golden::check(&mut opened)?;
+        Ok(opened)
     }
 }
 

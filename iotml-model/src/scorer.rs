@@ -16,13 +16,14 @@ use iotml_core::score::{ScoreError, Scorer, Threshold};
 use iotml_core::state::Stateful;
 use serde::{Deserialize, Serialize};
 
+use crate::ModelError;
 use crate::columns::{Appender, Constant, ConstantValue, item, numbers};
 use crate::engine::EngineChoice;
 use crate::evaluation::{Evaluation, Wants};
 use crate::feature::Missing;
-use crate::manifest::{Kind, ManifestSource};
-use crate::model::{GoldenRule, Model, OpenOptions};
-use crate::precheck::Limits;
+use crate::manifest::{Kind, Manifest, ManifestSource};
+use crate::model::{Candidate, GoldenRule, Model, OpenOptions};
+use crate::precheck::{Limits, Signature};
 use crate::verdict::{Verdict, known};
 
 /// The columns an [`OnnxScorer`] appends: those of core, and what only some models have.
@@ -117,16 +118,39 @@ impl OnnxScorerConfig {
         }
         Ok(())
     }
+
+    /// Says which key is to be looked at when the model cannot be used.
+    fn blame(&self, error: ModelError) -> ConfigError {
+        let is_in_manifest = match &error {
+            ModelError::Read { path, .. } | ModelError::FileTooLarge { path, .. } => {
+                Some(path.as_path()) == self.manifest.as_deref()
+            }
+            ModelError::Manifest { .. } => true,
+            _ => false,
+        };
+        let key = if is_in_manifest && self.manifest.is_some() { "manifest" } else { "model" };
+        ConfigError::with(error.to_string(), error).of_key(key)
+    }
 }
 
 /// Scores rows with an ONNX model; see [`mod@column`] for what it appends.
 pub struct OnnxScorer {
-    config: OnnxScorerConfig,
-    opened: Option<Opened>,
+    options: OpenOptions,
+    stage: Stage,
+    work: Work,
 }
 
-struct Opened {
-    model: Model,
+/// How far a model is.
+enum Stage {
+    /// Read and checked, but in no engine.
+    Checked(Box<Candidate>),
+    Open(Box<Model>),
+    /// Its engine refused it.
+    Refused,
+}
+
+/// All that is needed beside the model itself.
+struct Work {
     evaluation: Evaluation,
     verdict: Verdict,
     appender: Appender,
@@ -140,13 +164,18 @@ struct Opened {
 }
 
 impl OnnxScorer {
-    /// A scorer that loads its model when it is opened.
+    /// A scorer around the model that `config` names. The file and its manifest are read and checked here; the engine is
+    /// loaded, and the golden rows run, when the scorer is opened.
     ///
     /// # Errors
-    /// [`ConfigError`] if a value of the configuration cannot be right whatever the model.
+    /// [`ConfigError`] with the key at fault if there is no such file, if it is refused before any engine sees it, or if a value
+    /// of the configuration cannot be right for it.
     pub fn new(config: OnnxScorerConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(OnnxScorer { config, opened: None })
+        let options = config.open_options();
+        let candidate = Candidate::read(&config.model, &options).map_err(|error| config.blame(error))?;
+        let work = Work::new(&candidate.manifest, &candidate.signature, &config)?;
+        Ok(OnnxScorer { options, stage: Stage::Checked(Box::new(candidate)), work })
     }
 
     /// A scorer around a model that is already open; the fields of `config` that say how to open one are not used.
@@ -155,48 +184,52 @@ impl OnnxScorer {
     /// [`ConfigError`] if the configuration does not fit the model.
     pub fn with_model(model: Model, config: OnnxScorerConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        let opened = Opened::new(model, &config)?;
-        Ok(OnnxScorer { config, opened: Some(opened) })
+        let work = Work::new(&model.manifest, &model.signature, &config)?;
+        Ok(OnnxScorer { options: config.open_options(), stage: Stage::Open(Box::new(model)), work })
     }
 
     /// The model, once it is open.
     pub fn model(&self) -> Option<&Model> {
-        self.opened.as_ref().map(|opened| &opened.model)
+        match &self.stage {
+            Stage::Open(model) => Some(model),
+            Stage::Checked(_) | Stage::Refused => None,
+        }
     }
 }
 
 #[async_trait]
 impl Scorer for OnnxScorer {
     async fn open(&mut self, task: &TaskContext) -> Result<(), ScoreError> {
-        if self.opened.is_none() {
-            let model = Model::open(&self.config.model, &self.config.open_options())
-                .map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
-            let opened =
-                Opened::new(model, &self.config).map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
-            self.opened = Some(opened);
-        }
-        if let Some(opened) = &mut self.opened {
-            opened.register(task);
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Refused) {
+            Stage::Checked(candidate) => {
+                let model = candidate.open(&self.options);
+                let model = model.map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
+                Stage::Open(Box::new(model))
+            }
+            Stage::Open(model) => Stage::Open(model),
+            Stage::Refused => return Err(ScoreError::fatal("the model was refused when the scorer was opened first")),
+        };
+        if let Stage::Open(model) = &self.stage {
+            self.work.register(model, task);
         }
         Ok(())
     }
 
     fn score(&mut self, batch: Batch) -> Result<StageOutput, ScoreError> {
-        match &mut self.opened {
-            Some(opened) => opened.score(batch),
-            None => Err(ScoreError::fatal("the scorer is not open")),
+        match &mut self.stage {
+            Stage::Open(model) => self.work.score(model, batch),
+            Stage::Checked(_) | Stage::Refused => Err(ScoreError::fatal("the scorer is not open")),
         }
     }
 
     fn state(&mut self) -> Option<&mut dyn Stateful> {
-        let windows = self.opened.as_mut()?.evaluation.windows()?;
+        let windows = self.work.evaluation.windows()?;
         Some(windows as &mut dyn Stateful)
     }
 }
 
-impl Opened {
-    fn new(model: Model, config: &OnnxScorerConfig) -> Result<Self, ConfigError> {
-        let manifest = model.manifest();
+impl Work {
+    fn new(manifest: &Manifest, signature: &Signature, config: &OnnxScorerConfig) -> Result<Self, ConfigError> {
         let has_errors = manifest.kind.has_feature_errors();
         let verdict = Verdict::new(manifest, config.threshold.as_ref())
             .map_err(|source| ConfigError::with(format!("`threshold`: {source}"), source))?;
@@ -207,7 +240,7 @@ impl Opened {
         let wants = Wants { errors: config.feature_errors || verdict.needs_errors(), output: config.output };
         let n_features = manifest.features.len();
         // A predicted sequence is cut to its last step, so the row's width is that of the features.
-        let output_width = if has_errors { n_features } else { model.output_width() };
+        let output_width = if has_errors { n_features } else { signature.output.width() };
         let output_width = config.output.then_some(output_width);
 
         let mut fields = vec![
@@ -227,8 +260,8 @@ impl Opened {
             fields.push((column::OUTPUT, numbers(width)));
         }
         let field = |(name, data_type)| Field::new(format!("{}{name}", config.prefix), data_type, true);
-        Ok(Opened {
-            evaluation: Evaluation::new(manifest, &model.signature, config.missing, wants, config.max_keys),
+        Ok(Work {
+            evaluation: Evaluation::new(manifest, signature, config.missing, wants, config.max_keys),
             appender: Appender::new(fields.into_iter().map(field).collect()),
             threshold: Constant::new(ConstantValue::Number(verdict.limit())),
             name: Constant::new(ConstantValue::Text(manifest.name.clone())),
@@ -237,17 +270,13 @@ impl Opened {
             wants_errors: config.feature_errors,
             anomalies: Counter::default(),
             verdict,
-            model,
         })
     }
 
-    fn register(&mut self, task: &TaskContext) {
-        let manifest = self.model.manifest();
-        let labels = [
-            ("model", manifest.name.as_str()),
-            ("version", manifest.version.as_str()),
-            ("engine", self.model.engine()),
-        ];
+    fn register(&mut self, model: &Model, task: &TaskContext) {
+        let manifest = model.manifest();
+        let labels =
+            [("model", manifest.name.as_str()), ("version", manifest.version.as_str()), ("engine", model.engine())];
         task.metrics.gauge("iotml_score_model_info", "The model in service.", &labels).set(1);
         let help = "Rows whose verdict is that they are anomalies.";
         self.anomalies = task.metrics.counter("iotml_score_anomalies", help, &labels[..2]);
@@ -255,16 +284,16 @@ impl Opened {
             model = manifest.name,
             version = manifest.version,
             kind = manifest.kind.as_str(),
-            engine = self.model.engine(),
+            engine = model.engine(),
             golden_rows = manifest.golden.as_ref().map_or(0, |golden| golden.input.len()),
             "model opened"
         );
     }
 
-    fn score(&mut self, batch: Batch) -> Result<StageOutput, ScoreError> {
+    fn score(&mut self, model: &mut Model, batch: Batch) -> Result<StageOutput, ScoreError> {
         let pass = self
             .evaluation
-            .run(&(&batch).into(), self.model.engine.as_mut())
+            .run(&(&batch).into(), model.engine.as_mut())
             .map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
         let n_rows = batch.len();
         let bad = std::mem::take(&mut pass.bad);
@@ -288,7 +317,7 @@ impl Opened {
             self.name.rows(n_rows),
             self.version.rows(n_rows),
         ];
-        let manifest = &self.model.manifest;
+        let manifest = &model.manifest;
         if manifest.kind == Kind::Classifier {
             let label = |label: &u32| manifest.classes[*label as usize].as_str();
             arrays.push(Arc::new(StringArray::from_iter_values(pass.labels.iter().map(label))));

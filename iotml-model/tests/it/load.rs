@@ -3,7 +3,7 @@
 use iotml_core::error::Stage;
 use iotml_core::pipeline::TaskContext;
 use iotml_core::plugin::{BuildContext, Registry};
-use iotml_core::score::Scorer;
+use iotml_core::score::{Scorer, Threshold};
 use iotml_model::manifest::{Golden, ManifestBuilder, embed};
 use iotml_model::testing::{OnnxBuilder, scaled_copy};
 use iotml_model::{
@@ -175,11 +175,42 @@ fn registered_scorer_opens_from_a_configuration() {
 }
 
 #[test]
-fn a_model_that_cannot_be_opened_stops_the_task_with_the_reason() {
-    let mut scorer = OnnxScorer::new(OnnxScorerConfig::new("/nowhere/model.onnx")).unwrap();
-    let error = block_on(scorer.open(&TaskContext::single("p"))).unwrap_err();
-    assert!(error.to_string().contains("cannot read /nowhere/model.onnx"), "{error}");
-    assert!(scorer.model().is_none());
+fn what_needs_no_engine_is_checked_before_the_scorer_is_opened() {
+    let refused = |config: OnnxScorerConfig| {
+        let error = OnnxScorer::new(config).err().unwrap();
+        (error.key, error.to_string())
+    };
+    let (key, message) = refused(OnnxScorerConfig::new("/nowhere/model.onnx"));
+    assert_eq!(key, Some("model"));
+    assert!(message.contains("cannot read /nowhere/model.onnx"), "{message}");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("next.onnx");
+    let next = Manifest::builder(Kind::NextEvent, "next").feature("a", None).build().unwrap();
+    std::fs::write(&path, embed(&scaled_copy(1, 1.0).build(), &next).unwrap()).unwrap();
+    let config = || OnnxScorerConfig { golden: GoldenRule::None, ..OnnxScorerConfig::new(&path) };
+    let manifest = Some(dir.path().join("absent.json"));
+    assert_eq!(refused(OnnxScorerConfig { manifest, ..config() }).0, Some("manifest"));
+    let threshold = Some(Threshold::per_feature([("b", 1.0)]));
+    assert!(refused(OnnxScorerConfig { threshold, ..config() }).1.contains("`threshold`"));
+    let mut scorer = OnnxScorer::new(config()).unwrap();
+    assert!(scorer.model().is_none() && scorer.state().is_some(), "a model that remembers is known as such");
+}
+
+#[test]
+fn a_model_that_its_engine_refuses_stops_the_task_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("half.onnx");
+    let wrong = manifest().golden(golden(0.6)).build().unwrap();
+    std::fs::write(&path, embed(&scaled_copy(2, 0.5).build(), &wrong).unwrap()).unwrap();
+    for engine in engines() {
+        let mut scorer = OnnxScorer::new(OnnxScorerConfig { engine, ..OnnxScorerConfig::new(&path) }).unwrap();
+        assert!(scorer.state().is_none());
+        let error = block_on(scorer.open(&TaskContext::single("p"))).unwrap_err();
+        assert!(error.to_string().contains("is 0.5, but training saw 0.6"), "{error}");
+        assert!(scorer.model().is_none());
+        assert!(block_on(scorer.open(&TaskContext::single("p"))).is_err());
+        assert!(scorer.score(batch(&[("a", &[0.0]), ("b", &[0.0])])).is_err());
+    }
 }
 
 #[test]

@@ -80,8 +80,10 @@ impl Maker<'_> {
         place: &str,
         table: &PluginTable,
     ) -> Result<S, ConfigError> {
-        build(plugins, stage, &table.0, self.context)
-            .map_err(|error| ConfigError::with(format!("{place}: {}", error.message), error))
+        build(plugins, stage, &table.0, self.context).map_err(|error| {
+            let key = error.key.map(|key| format!(".{key}")).unwrap_or_default();
+            ConfigError::with(format!("{place}{key}: {}", error.message), error)
+        })
     }
 }
 

@@ -146,6 +146,7 @@ impl Checker<'_> {
                 Ok(true) => stateful.push(place.to_string()),
                 Ok(false) => {}
                 Err(error) => {
+                    let place = error.key.map_or_else(|| place.clone(), |key| place.key(key));
                     let line = self.document.line(&place);
                     mistakes.push(Mistake::new(place.to_string(), report(&error)).at(line));
                 }
