@@ -19,27 +19,29 @@ fn config(address: &str, topic: &str) -> MqttSourceConfig {
 }
 
 /// Leaves a session behind at the broker that nobody is connected to, so that what is published now waits there.
-async fn begin_session(config: &MqttSourceConfig) {
-    Reader::open(config.clone()).await.close().await;
-    // Nothing tells from outside when the broker has taken note of the DISCONNECT.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+async fn begin_session(broker: &Broker, config: &MqttSourceConfig) {
+    let wire = Wire::to(&broker.address()).await;
+    let mut config = config.clone();
+    config.connection.server = wire.address.clone();
+    Reader::open(config).await.close().await;
+    wire.wait_until_parted().await;
 }
 
 /// A process that is killed after it acknowledged four of eleven gets the other seven again.
 async fn killed(broker: Broker) {
     let topic = unique("kill");
-    let config = config(&broker.address(), &topic);
+    let wire = Wire::to(&broker.address()).await;
+    let config = config(&wire.address, &topic);
     let mut publisher = Publisher::connect(&broker.address()).await;
     // Published while no one is connected, because HiveMQ sends more than one unacknowledged message only then.
-    begin_session(&config).await;
+    begin_session(&broker, &config).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..11)).await;
     let mut reader = Reader::open(config.clone()).await;
     reader.read(11).await;
     reader.ack_first(4);
-    reader.wait_for_count("acknowledged_messages", 4).await;
-    // The count rises when the packets are handed to the client; nothing tells from outside when the broker has them.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    wire.wait_for_acks(4).await;
     drop(reader);
+    wire.wait_until_parted().await;
 
     publisher.publish_all(&format!("{topic}/a"), numbered(11..13)).await;
     let mut reader = Reader::open(config).await;
@@ -57,7 +59,7 @@ async fn cut(broker: Broker) {
     let wire = Wire::to(&broker.address()).await;
     let config = config(&wire.address, &topic);
     let mut publisher = Publisher::connect(&broker.address()).await;
-    begin_session(&config).await;
+    begin_session(&broker, &config).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..11)).await;
     let mut reader = Reader::open(config.clone()).await;
     reader.read(11).await;
@@ -132,7 +134,7 @@ async fn window(broker: Broker) {
     let mut config = config(&broker.address(), &topic);
     config.receive_maximum = 10;
     let mut publisher = Publisher::connect(&broker.address()).await;
-    begin_session(&config).await;
+    begin_session(&broker, &config).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..60)).await;
     let mut reader = Reader::open(config).await;
     assert!((1..=10).contains(&reader.read_rest().await), "{} messages arrived unacknowledged", reader.len());
@@ -150,7 +152,7 @@ async fn several_connections(broker: Broker) {
     let mut config = config(&broker.address(), &topic);
     config.group = Some(unique("group"));
     config.connections = 3;
-    begin_session(&config).await;
+    begin_session(&broker, &config).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     // Brokers divide at other moments: HiveMQ when members ask, the embedded one when a message arrives.
     publisher.publish_all(&format!("{topic}/a"), numbered(0..200)).await;
@@ -237,12 +239,7 @@ async fn inv_6_qos0_beyond_its_bound_is_dropped_and_counted() {
     let mut reader = Reader::open(config).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..50)).await;
-    let all_seen = async {
-        while reader.count("messages") + reader.count("dropped_messages") < 50 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(crate::reader::PATIENCE, all_seen).await.expect("everything arrives");
+    reader.wait_unpolled(|reader| reader.count("messages") + reader.count("dropped_messages") == 50).await;
     assert_eq!(reader.read_rest().await, 10);
     assert_eq!((reader.count("messages"), reader.count("dropped_messages")), (10, 40));
     reader.close().await;

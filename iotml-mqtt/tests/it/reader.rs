@@ -139,6 +139,16 @@ impl Reader {
         assert!(done, "{name} is {} instead of {value}", self.count(name));
     }
 
+    /// Waits, without polling the source, until something holds.
+    pub async fn wait_unpolled(&self, holds: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("what is waited for comes");
+    }
+
     pub async fn close(mut self) {
         self.source.close().await.expect("close");
     }
