@@ -68,6 +68,8 @@ pub enum Failure {
     OffsetOutOfRange,
     /// The member belongs to an older generation of the group.
     IllegalGeneration,
+    /// The group is between two generations.
+    RebalanceInProgress,
     /// The coordinator is still loading.
     CoordinatorLoading,
     /// The group does not know the member.
@@ -175,6 +177,7 @@ impl Failure {
             Failure::TopicAuthorization => Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
             Failure::OffsetOutOfRange => Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
             Failure::IllegalGeneration => Code::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            Failure::RebalanceInProgress => Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
             Failure::CoordinatorLoading => Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
             Failure::UnknownMember => Code::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
         }

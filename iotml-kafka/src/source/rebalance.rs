@@ -19,8 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries of a commit.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long after the pipeline's deadline its answer is still waited for, and how long a group that rebalances is asked to
-/// take a commit.
+/// How often a group that rebalances is asked to take a commit, about a second if it answers at once. Counted and not timed, so
+/// that a broker or a machine under load is asked as often as an idle one.
+const TRIES: usize = 20;
+
+/// How long after the pipeline's deadline its answer is still waited for.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Partitions that the pipeline drains before they go.
@@ -216,6 +219,7 @@ impl Fetcher {
     /// Commits as [`Fetcher::commit`] does, and waits for success a bounded time: without a broker a commit waits for ever.
     pub(super) fn commit_and_wait(&mut self, pick: impl Fn(Lane) -> bool) {
         let begun = Instant::now();
+        let mut n_refused = 0;
         while begun.elapsed() < PATIENCE {
             let sent = self.commit(&pick);
             if !sent && self.commits.n_due() == 0 {
@@ -231,7 +235,8 @@ impl Fetcher {
                 // The group has given up this member, or goes on without waiting for it.
                 Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId) => true,
                 Some(RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress) => {
-                    begun.elapsed() > GRACE
+                    n_refused += 1;
+                    n_refused == TRIES
                 }
                 _ => self.consumer.assignment_lost(),
             };
