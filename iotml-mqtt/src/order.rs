@@ -27,13 +27,13 @@ mod tests {
     fn inv_11_a_stateful_stage_behind_a_group_is_warned_of() {
         let stateful = ["score".to_owned()];
         let shared = json!({ "source": { "type": "mqtt", "group": "cars" } });
-        let found = remarks(&Inspection { config: &shared, stateful: &stateful });
+        let found = remarks(&Inspection { config: &shared, stateful: &stateful, transactional: &[] });
         assert_eq!((found.len(), found[0].is_mistake), (1, false));
         assert!(found[0].message.contains("score"), "{}", found[0].message);
-        assert_eq!(remarks(&Inspection { config: &shared, stateful: &[] }), []);
+        assert_eq!(remarks(&Inspection { config: &shared, stateful: &[], transactional: &[] }), []);
         let plain = json!({ "source": { "type": "mqtt" } });
-        assert_eq!(remarks(&Inspection { config: &plain, stateful: &stateful }), []);
+        assert_eq!(remarks(&Inspection { config: &plain, stateful: &stateful, transactional: &[] }), []);
         let kafka = json!({ "source": { "type": "kafka", "group": "cars" } });
-        assert_eq!(remarks(&Inspection { config: &kafka, stateful: &stateful }), []);
+        assert_eq!(remarks(&Inspection { config: &kafka, stateful: &stateful, transactional: &[] }), []);
     }
 }

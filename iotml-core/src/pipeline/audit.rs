@@ -16,14 +16,17 @@ pub struct Audit {
     pub filtered: u64,
     /// Rows dropped by `errors.tolerance = "all"` without a dead-letter sink.
     pub skipped: u64,
-    /// Rows not yet done.
+    /// Rows of aborted transactions, of which nothing is left at the far side: they are received again. None without
+    /// transactions.
+    pub voided: u64,
+    /// Rows not yet done; with transactions, not yet committed.
     pub in_flight: u64,
 }
 
 impl Audit {
     /// Everything but `received`; equal to it unless a row got lost.
     pub fn accounted(&self) -> u64 {
-        self.delivered + self.dead_lettered + self.filtered + self.skipped + self.in_flight
+        self.delivered + self.dead_lettered + self.filtered + self.skipped + self.voided + self.in_flight
     }
 
     /// Whether no row got lost.
@@ -42,6 +45,7 @@ impl Add for Audit {
             dead_lettered: self.dead_lettered + other.dead_lettered,
             filtered: self.filtered + other.filtered,
             skipped: self.skipped + other.skipped,
+            voided: self.voided + other.voided,
             in_flight: self.in_flight + other.in_flight,
         }
     }
@@ -52,8 +56,12 @@ impl fmt::Display for Audit {
         let sign = if self.balances() { "=" } else { "!=" };
         write!(
             f,
-            "received {} {sign} delivered {} + dead-lettered {} + filtered {} + skipped {} + in flight {}",
-            self.received, self.delivered, self.dead_lettered, self.filtered, self.skipped, self.in_flight
-        )
+            "received {} {sign} delivered {} + dead-lettered {} + filtered {} + skipped {}",
+            self.received, self.delivered, self.dead_lettered, self.filtered, self.skipped
+        )?;
+        if self.voided > 0 {
+            write!(f, " + voided {}", self.voided)?;
+        }
+        write!(f, " + in flight {}", self.in_flight)
     }
 }

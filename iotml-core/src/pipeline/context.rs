@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Tolerance;
+use super::{Delivery, Shared, Tolerance};
 use crate::metrics::Metrics;
 
 /// What a stage is told when it opens.
@@ -18,6 +18,11 @@ pub struct TaskContext {
     pub n_tasks: usize,
     /// What happens to a row that fails for good: with `none`, a stage need not look at the rows behind the first bad one.
     pub tolerance: Tolerance,
+    /// How often a row may come out at the other end. A sink of a best-effort route is told `AtLeastOnce`, since it has no
+    /// part in transactions.
+    pub delivery: Delivery,
+    /// What the stages of this task share with each other.
+    pub shared: Shared,
     /// Metrics with the labels `pipeline` and `task` already set.
     pub metrics: Metrics,
 }
@@ -26,7 +31,15 @@ impl TaskContext {
     /// The context of a single task, for tests and for stages used without a pipeline.
     pub fn single(pipeline: &str) -> Self {
         let metrics = Metrics::default().with(&[("pipeline", pipeline), ("task", "0")]);
-        let tolerance = Tolerance::default();
-        Self { pipeline: pipeline.into(), instance: "local".into(), task: 0, n_tasks: 1, tolerance, metrics }
+        Self {
+            pipeline: pipeline.into(),
+            instance: "local".into(),
+            task: 0,
+            n_tasks: 1,
+            tolerance: Tolerance::default(),
+            delivery: Delivery::default(),
+            shared: Shared::default(),
+            metrics,
+        }
     }
 }

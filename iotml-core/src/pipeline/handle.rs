@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::task::Task;
-use super::{Audit, PipelineError, PipelineOptions, PipelineSpec, TaskContext, TaskStages};
+use super::{Audit, PipelineError, PipelineOptions, PipelineSpec, Shared, TaskContext, TaskStages};
 use crate::error::ConfigError;
 use crate::metrics::Metrics;
 use crate::plugin::BuildContext;
@@ -42,6 +42,8 @@ impl Pipeline {
                 task: number,
                 n_tasks: spec.n_tasks,
                 tolerance: spec.options.tolerance,
+                delivery: spec.options.delivery,
+                shared: Shared::default(),
                 metrics: metrics.with(&[("pipeline", &spec.name), ("task", &label)]),
             };
             let board = Arc::new(Board::default());

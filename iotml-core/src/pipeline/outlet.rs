@@ -47,8 +47,11 @@ pub(super) struct Outlet {
     pub encoder: Option<Box<dyn Encoder>>,
     pub sink: Arc<dyn Sink>,
     pub duty: Duty,
+    /// Its writes are part of the task's transactions.
+    pub is_transactional: bool,
     queue: VecDeque<Pending>,
     n_writing: usize,
+    n_writing_rows: usize,
     next_seq: u64,
     paused_until: Option<Instant>,
     is_broken: bool,
@@ -81,8 +84,10 @@ impl Outlet {
             encoder,
             sink,
             duty,
+            is_transactional: false,
             queue: VecDeque::new(),
             n_writing: 0,
+            n_writing_rows: 0,
             next_seq: 0,
             paused_until: None,
             is_broken: false,
@@ -117,14 +122,25 @@ impl Outlet {
         Ok(())
     }
 
-    /// Begins the next write if the sink has room and no pause is on.
-    pub fn next_write(&mut self, outlet: usize, now: Instant) -> Option<BoxFuture<'static, Finished>> {
+    /// The next write that may begin, if the sink has room and no pause is on: of the batches before `cut`, if there is one.
+    pub fn next(&self, now: Instant, cut: Option<BatchId>) -> Option<usize> {
         if self.paused_until.is_some_and(|until| until > now) || self.n_writing >= self.sink.max_in_flight().max(1) {
             return None;
         }
+        match cut {
+            None if self.queue.is_empty() => None,
+            None => Some(0),
+            // Rows that a sink has rejected come late, and may stand behind those of later batches.
+            Some(cut) => self.queue.iter().position(|pending| pending.id < cut),
+        }
+    }
+
+    /// Begins a write that [`Outlet::next`] has found.
+    pub fn write(&mut self, outlet: usize, next: usize, now: Instant) -> Option<BoxFuture<'static, Finished>> {
         self.paused_until = None;
-        let pending = self.queue.pop_front()?;
+        let pending = self.queue.remove(next)?;
         self.n_writing += 1;
+        self.n_writing_rows += pending.rows.len();
         let (sink, seconds) = (self.sink.clone(), self.write_seconds.clone());
         let write = async move {
             let result = sink.write(pending.rows.clone()).await;
@@ -134,9 +150,21 @@ impl Outlet {
         Some(write.boxed())
     }
 
-    /// A write has ended.
-    pub fn write_ended(&mut self) {
+    /// A write of so many rows has ended.
+    pub fn write_ended(&mut self, n_rows: usize) {
         self.n_writing -= 1;
+        self.n_writing_rows -= n_rows;
+    }
+
+    /// All writes that were running have been dropped; in a transaction, what waits is void as well.
+    pub fn abort(&mut self) {
+        if self.is_transactional {
+            self.queue.clear();
+            self.paused_until = None;
+        } else {
+            self.n_dropped.inc_by(self.n_writing_rows as u64);
+        }
+        (self.n_writing, self.n_writing_rows) = (0, 0);
     }
 
     /// A best-effort route whose sink failed for good takes no more rows.

@@ -118,9 +118,24 @@ pub enum Tolerance {
     All,
 }
 
+/// `delivery.guarantee`: how often a row may come out at the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// `at_least_once`: after a failure rows may come again.
+    #[default]
+    AtLeastOnce,
+    /// `exactly_once`: what is written and how far the source was read are committed as one. Source and required sinks must
+    /// be transactional, and belong to the same cluster.
+    ExactlyOnce,
+}
+
 /// Bounds and policies of a pipeline.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
+    /// `delivery.guarantee`.
+    pub delivery: Delivery,
+    /// How often a transaction is committed, where there are any.
+    pub transaction_interval: Duration,
     /// `errors.tolerance`.
     pub tolerance: Tolerance,
     /// `errors.retry.timeout`: how long one batch is tried again before the task fails; `None` is for ever.
@@ -144,6 +159,8 @@ pub struct PipelineOptions {
 impl Default for PipelineOptions {
     fn default() -> Self {
         Self {
+            delivery: Delivery::AtLeastOnce,
+            transaction_interval: Duration::from_millis(100),
             tolerance: Tolerance::None,
             retry_timeout: Some(Duration::from_secs(300)),
             retry_delay_max: Duration::from_secs(10),

@@ -110,7 +110,7 @@ impl Task {
         let Finished { outlet: at, pending, result } = finished;
         let now = Instant::now();
         let outlet = &mut self.outlets[at];
-        outlet.write_ended();
+        outlet.write_ended(pending.rows.len());
         let written = match result {
             Ok(written) => written,
             Err(error) => match error.class() {
@@ -171,6 +171,10 @@ impl Task {
 
     fn write_again(&mut self, at: usize, pending: Pending, error: BoxError, now: Instant) -> Result<(), PipelineError> {
         let outlet = &mut self.outlets[at];
+        if outlet.is_transactional {
+            let error = PipelineError::stage(Stage::Sink, &outlet.name, error);
+            return self.doom(Class::Retryable, error);
+        }
         let n_rows = pending.rows.len();
         tracing::warn!(route = &*outlet.name, n_rows, %error, "a write failed and is tried again");
         match outlet.push_again(pending, &self.options, now) {

@@ -14,10 +14,11 @@ use tokio::time::sleep_until;
 
 use super::board::{Board, TaskMetrics};
 use super::chain::Chain;
+use super::exactly_once::ExactlyOnce;
 use super::outlet::{Duty, Finished, Outlet};
 use super::retry::{Failure, Retry};
 use super::tracker::{BatchId, Tracker};
-use super::{PipelineError, PipelineOptions, TaskContext, TaskStages};
+use super::{Delivery, PipelineError, PipelineOptions, TaskContext, TaskStages};
 use crate::batch::{Batch, Lane, RawBatch};
 use crate::error::{Class, Stage};
 use crate::source::{Demand, Source, SourceEvent};
@@ -33,29 +34,31 @@ pub(super) enum Work {
 }
 
 /// A hand-back of lanes that has begun.
-struct Revoking {
-    lanes: Vec<Lane>,
+pub(super) struct Revoking {
+    pub lanes: Vec<Lane>,
     deadline: Instant,
 }
 
 pub(super) struct Task {
     pub context: TaskContext,
     pub options: PipelineOptions,
-    source: Box<dyn Source>,
+    pub source: Box<dyn Source>,
     pub chain: Chain,
     pub outlets: Vec<Outlet>,
     pub tracker: Tracker,
     pub work: VecDeque<Work>,
     /// The pause of the step at the head of `work` after it failed.
-    work_retry: Option<(Retry, Instant)>,
-    writes: FuturesUnordered<BoxFuture<'static, Finished>>,
+    pub work_retry: Option<(Retry, Instant)>,
+    pub writes: FuturesUnordered<BoxFuture<'static, Finished>>,
     poll_retry: Option<(Retry, Instant)>,
-    partitions: HashMap<Lane, Arc<str>>,
-    revoking: Option<Revoking>,
+    pub partitions: HashMap<Lane, Arc<str>>,
+    pub revoking: Option<Revoking>,
+    /// Its transactions, if what it writes is committed in some.
+    pub exactly_once: Option<ExactlyOnce>,
     state: Option<Arc<dyn StateStore>>,
     next_snapshot: Instant,
-    has_ended: bool,
-    stop_by: Option<Instant>,
+    pub has_ended: bool,
+    pub stop_by: Option<Instant>,
     pub metrics: TaskMetrics,
     board: Arc<Board>,
 }
@@ -86,13 +89,17 @@ impl Task {
             source: stages.source,
             chain: Chain { decoder: stages.decoder, preprocessors, scorer: stages.scorer },
             outlets,
-            tracker: Tracker::default(),
+            tracker: match options.delivery {
+                Delivery::AtLeastOnce => Tracker::default(),
+                Delivery::ExactlyOnce => Tracker::exactly_once(),
+            },
             work: VecDeque::new(),
             work_retry: None,
             writes: FuturesUnordered::new(),
             poll_retry: None,
             partitions: HashMap::new(),
             revoking: None,
+            exactly_once: None,
             state,
             next_snapshot: Instant::now() + options.state_interval,
             has_ended: false,
@@ -106,10 +113,11 @@ impl Task {
     /// Opens every stage, sinks first and the source last, so that nothing is received before it can be delivered.
     pub async fn open(&mut self) -> Result<(), PipelineError> {
         let context = &self.context;
+        let outside = TaskContext { delivery: Delivery::AtLeastOnce, ..context.clone() };
         for outlet in &mut self.outlets {
             let failed = |error| PipelineError::stage(Stage::Sink, &outlet.name, error);
-            outlet.sink.open(context).await.map_err(|error| failed(error.into()))?;
-            outlet.sink.begin().await.map_err(|error| failed(error.into()))?;
+            let told = if outlet.duty == Duty::BestEffort { &outside } else { context };
+            outlet.sink.open(told).await.map_err(|error| failed(error.into()))?;
             if let Some(encoder) = &mut outlet.encoder {
                 let opened = encoder.open(context).await;
                 opened.map_err(|error| PipelineError::stage(Stage::Encode, &outlet.name, error.into()))?;
@@ -125,7 +133,9 @@ impl Task {
         }
         let opened = self.chain.decoder.open(context).await;
         opened.map_err(|error| PipelineError::stage(Stage::Decode, "decode", error.into()))?;
-        let opened = self.source.open(context).await;
+        self.open_transaction().await?;
+        self.check_transaction()?;
+        let opened = self.source.open(&self.context).await;
         opened.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))
     }
 
@@ -134,10 +144,12 @@ impl Task {
     /// Returns whether everything in flight was drained.
     pub async fn run(&mut self, mut stop: watch::Receiver<bool>) -> Result<bool, PipelineError> {
         let ran = self.turn_until_done(&mut stop).await;
-        if ran.is_err() {
+        if self.exactly_once.is_some() {
+            self.end_transaction().await;
+        } else if ran.is_err() {
             self.let_writes_end().await;
         }
-        let is_drained = self.tracker.is_empty();
+        let is_drained = self.tracker.audit().in_flight == 0;
         let closed = self.close().await;
         self.show();
         ran.and(closed).map(|()| is_drained)
@@ -157,8 +169,9 @@ impl Task {
                 self.finish(finished)?;
                 self.start_writes(now).await?;
             }
-            self.acknowledge().await?;
+            self.acknowledge()?;
             self.end_revoking(now).await?;
+            self.turn_transaction(now).await?;
             self.snapshot_when_due(now)?;
             self.show();
             if self.is_done(now) {
@@ -168,12 +181,13 @@ impl Task {
             if can_step && self.work.len() >= MAX_WAITING {
                 continue;
             }
-            let demand = self.demand();
+            let demand = self.demand(now);
             let wake = if can_step { now } else { self.wakes_at(now) };
             let may_poll = !self.has_ended && self.poll_retry.as_ref().is_none_or(|(_, at)| *at <= now);
             tokio::select! {
                 biased;
                 Some(finished) = self.writes.next(), if !self.writes.is_empty() => self.finish(finished)?,
+                result = ExactlyOnce::committed(&mut self.exactly_once) => self.end_commit(result)?,
                 event = self.source.poll(demand), if may_poll => self.take(event)?,
                 _ = stop.wait_for(|stop| *stop), if self.stop_by.is_none() => {
                     self.stop_by = Some(Instant::now() + self.options.drain_timeout);
@@ -183,12 +197,13 @@ impl Task {
         }
     }
 
-    fn demand(&self) -> Demand {
+    fn demand(&self, now: Instant) -> Demand {
         let has_room = self.tracker.n_bytes() < self.options.max_in_flight_bytes
             && self.tracker.n_rows() < self.options.max_in_flight_rows
             && self.work.len() < MAX_WAITING;
         let is_leaving = self.stop_by.is_some() || self.revoking.is_some();
-        if has_room && !is_leaving { Demand::Batches } else { Demand::EventsOnly }
+        let is_pausing = self.exactly_once.as_ref().is_some_and(|it| it.is_pausing(now));
+        if has_room && !is_leaving && !is_pausing { Demand::Batches } else { Demand::EventsOnly }
     }
 
     /// The earliest time at which something must be looked at without an event.
@@ -199,11 +214,16 @@ impl Task {
         wakes.extend(self.revoking.as_ref().map(|revoking| revoking.deadline));
         wakes.extend(self.stop_by);
         wakes.extend(self.outlets.iter().filter_map(Outlet::wakes_at));
+        wakes.extend(self.exactly_once.as_ref().and_then(|it| it.wakes_at(self.tracker.audit().in_flight)));
         wakes.into_iter().filter(|at| *at > now).min().unwrap_or(now)
     }
 
     fn is_done(&self, now: Instant) -> bool {
-        let is_empty = self.tracker.is_empty() && self.work.is_empty() && self.outlets.iter().all(Outlet::is_idle);
+        let is_committed = self.exactly_once.as_ref().is_none_or(ExactlyOnce::is_idle);
+        let is_empty = self.tracker.audit().in_flight == 0
+            && is_committed
+            && self.work.is_empty()
+            && self.outlets.iter().all(Outlet::is_idle);
         let is_late = self.stop_by.is_some_and(|by| now >= by);
         (self.has_ended || self.stop_by.is_some()) && is_empty || is_late
     }
@@ -250,6 +270,14 @@ impl Task {
             }
             SourceEvent::Lost { lanes, reason } => {
                 tracing::warn!(lanes = lanes.len(), reason, "positions are void: their messages will come again");
+                // Lanes that it does not know were voided by a rewind.
+                if self.tracker.audit().in_flight > 0
+                    && lanes.iter().any(|lane| self.partitions.contains_key(lane))
+                    && let Some(exactly_once) = &mut self.exactly_once
+                {
+                    let lost = format!("partitions were lost: {reason}");
+                    exactly_once.doom(PipelineError::stage(Stage::Source, "source", lost.into()));
+                }
                 for lane in lanes {
                     self.tracker.drop_lane(lane);
                     if let Some(partition) = self.partitions.remove(&lane) {
@@ -284,7 +312,13 @@ impl Task {
     /// Begins all writes that may begin. Each is polled at once, because that fixes its place at the far side.
     async fn start_writes(&mut self, now: Instant) -> Result<(), PipelineError> {
         for outlet in 0..self.outlets.len() {
-            while let Some(mut write) = self.outlets[outlet].next_write(outlet, now) {
+            let is_transactional = self.outlets[outlet].is_transactional;
+            let cut = self.exactly_once.as_ref().and_then(ExactlyOnce::cut).filter(|_| is_transactional);
+            while let Some(next) = self.outlets[outlet].next(now, cut) {
+                if is_transactional && !self.begin_transaction().await? {
+                    break;
+                }
+                let Some(mut write) = self.outlets[outlet].write(outlet, next, now) else { break };
                 match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
                     Poll::Ready(finished) => self.finish(finished)?,
                     Poll::Pending => self.writes.push(write),
@@ -294,25 +328,34 @@ impl Task {
         Ok(())
     }
 
-    /// Commits and acknowledges the prefixes that have become durable.
-    async fn acknowledge(&mut self) -> Result<(), PipelineError> {
+    /// Acknowledges the prefixes that have become durable, where that does not wait for a commit.
+    fn acknowledge(&mut self) -> Result<(), PipelineError> {
+        if self.exactly_once.is_some() {
+            return Ok(());
+        }
         let acks = self.tracker.take_acks();
         if acks.is_empty() {
             return Ok(());
-        }
-        for outlet in &self.outlets {
-            let failed = |error| PipelineError::stage(Stage::Sink, &outlet.name, error);
-            outlet.sink.commit(&acks).await.map_err(|error| failed(error.into()))?;
-            outlet.sink.begin().await.map_err(|error| failed(error.into()))?;
         }
         let acked = self.source.ack(&acks);
         acked.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))
     }
 
     async fn end_revoking(&mut self, now: Instant) -> Result<(), PipelineError> {
-        let Some(revoking) = self.revoking.take_if(|r| self.tracker.is_drained(&r.lanes) || now >= r.deadline) else {
-            return Ok(());
+        let Some(revoking) = &self.revoking else { return Ok(()) };
+        let is_late = now >= revoking.deadline;
+        let is_drained = match &mut self.exactly_once {
+            None => self.tracker.is_drained(&revoking.lanes) || is_late,
+            Some(exactly_once) => {
+                let is_committed = self.tracker.is_committed(&revoking.lanes);
+                if is_late && !is_committed {
+                    let late = "partitions were to be handed back before what was read of them could be committed";
+                    exactly_once.doom(PipelineError::stage(Stage::Source, "source", late.into()));
+                }
+                is_committed
+            }
         };
+        let Some(revoking) = self.revoking.take_if(|_| is_drained) else { return Ok(()) };
         for lane in &revoking.lanes {
             self.tracker.drop_lane(*lane);
             if let Some(partition) = self.partitions.remove(lane) {
@@ -334,7 +377,7 @@ impl Task {
             }
         };
         let _ = tokio::time::timeout_at(deadline.into(), end).await;
-        let _ = self.acknowledge().await;
+        let _ = self.acknowledge();
     }
 
     async fn close(&mut self) -> Result<(), PipelineError> {

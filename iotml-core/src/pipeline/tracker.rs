@@ -8,8 +8,17 @@ use super::Audit;
 use crate::batch::{Ack, Lane, RawBatch};
 
 /// A batch in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct BatchId(u64);
+
+/// A line across all lanes: what was received before it is committed as one.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    /// The first batch behind it.
+    pub before: BatchId,
+    /// The last position before it, of every lane in which there is something new.
+    pub acks: Vec<Ack>,
+}
 
 /// What became of a row; where its routes differ, the greatest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +27,20 @@ pub(super) enum Outcome {
     Delivered,
     Skipped,
     DeadLettered,
+}
+
+impl Audit {
+    /// One row less in flight.
+    fn done(&mut self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Filtered => &mut self.filtered,
+            Outcome::Delivered => &mut self.delivered,
+            Outcome::Skipped => &mut self.skipped,
+            Outcome::DeadLettered => &mut self.dead_lettered,
+        };
+        *count += 1;
+        self.in_flight -= 1;
+    }
 }
 
 /// Counts, for every row in flight, the required routes still open, and acknowledges the contiguous prefix of each lane.
@@ -29,6 +52,10 @@ pub(super) struct Tracker {
     next_id: u64,
     lanes: HashMap<Lane, Progress>,
     n_bytes: usize,
+    /// Rows received and not yet done.
+    n_rows: usize,
+    /// Exactly once: what is done counts only when it is committed. What became of the rows of batches that wait for that.
+    uncommitted: Option<Vec<(BatchId, Vec<Outcome>)>>,
     audit: Audit,
 }
 
@@ -74,6 +101,11 @@ impl Progress {
 }
 
 impl Tracker {
+    /// A tracker for rows that are committed in transactions: what became of them counts from then on.
+    pub fn exactly_once() -> Self {
+        Self { uncommitted: Some(Vec::new()), ..Self::default() }
+    }
+
     /// A lane begins.
     pub fn assign(&mut self, lane: Lane) {
         self.lanes.insert(lane, Progress::default());
@@ -110,6 +142,7 @@ impl Tracker {
         self.audit.received += raw.len() as u64;
         self.audit.in_flight += raw.len() as u64;
         let rows = raw.len();
+        self.n_rows += rows;
         if rows > 0 {
             let open = vec![1; rows];
             let outcome = vec![Outcome::Filtered; rows];
@@ -138,14 +171,10 @@ impl Tracker {
             if batch.open[row] > 0 {
                 continue;
             }
-            let count = match batch.outcome[row] {
-                Outcome::Filtered => &mut self.audit.filtered,
-                Outcome::Delivered => &mut self.audit.delivered,
-                Outcome::Skipped => &mut self.audit.skipped,
-                Outcome::DeadLettered => &mut self.audit.dead_lettered,
-            };
-            *count += 1;
-            self.audit.in_flight -= 1;
+            if self.uncommitted.is_none() {
+                self.audit.done(batch.outcome[row]);
+            }
+            self.n_rows -= 1;
             batch.n_open -= 1;
             let position = batch.raw.position(row);
             if current.as_ref().is_none_or(|(lane, _)| *lane != position.lane) {
@@ -155,9 +184,13 @@ impl Tracker {
                 lane.mark(position.seq);
             }
         }
-        if batch.n_open == 0 {
-            self.n_bytes -= batch.n_bytes;
-            self.batches.remove(&id);
+        if batch.n_open == 0
+            && let Some(done) = self.batches.remove(&id)
+        {
+            self.n_bytes -= done.n_bytes;
+            if let Some(uncommitted) = &mut self.uncommitted {
+                uncommitted.push((id, done.outcome));
+            }
         }
     }
 
@@ -177,14 +210,62 @@ impl Tracker {
         acks.collect()
     }
 
+    /// A line behind all that was received, but for the batch `first` and those behind it, which the stages have not seen.
+    pub fn cut(&self, first: Option<BatchId>) -> Cut {
+        let before = first.unwrap_or(BatchId(self.next_id));
+        let mut ends: HashMap<Lane, u64> = self.lanes.iter().map(|(lane, it)| (*lane, it.received)).collect();
+        for (_, batch) in self.batches.iter().filter(|(id, _)| **id >= before) {
+            for position in batch.raw.positions() {
+                ends.entry(position.lane).and_modify(|end| *end = position.seq.min(*end));
+            }
+        }
+        let new = ends.into_iter().filter(|(lane, end)| self.lanes.get(lane).is_some_and(|it| it.acked < *end));
+        Cut { before, acks: new.map(|(lane, end)| Ack { lane, through: end - 1 }).collect() }
+    }
+
+    /// Whether everything before the cut is done.
+    pub fn is_settled(&self, cut: &Cut) -> bool {
+        self.batches.keys().all(|id| *id >= cut.before)
+    }
+
+    /// Everything before the cut is committed.
+    pub fn committed(&mut self, cut: &Cut) {
+        for ack in &cut.acks {
+            if let Some(lane) = self.lanes.get_mut(&ack.lane) {
+                lane.acked = ack.through + 1;
+            }
+        }
+        let audit = &mut self.audit;
+        self.uncommitted.iter_mut().for_each(|uncommitted| {
+            uncommitted.retain(|(id, outcomes)| {
+                let is_behind = *id >= cut.before;
+                if !is_behind {
+                    outcomes.iter().for_each(|outcome| audit.done(*outcome));
+                }
+                is_behind
+            });
+        });
+    }
+
+    /// Whether everything received from these lanes is committed.
+    pub fn is_committed(&self, lanes: &[Lane]) -> bool {
+        lanes.iter().all(|lane| self.lanes.get(lane).is_none_or(|lane| lane.acked == lane.received))
+    }
+
+    /// Forgets everything that is not committed, and all lanes: it will be received again, in others.
+    pub fn void(&mut self) {
+        self.audit.voided += self.audit.in_flight;
+        self.audit.in_flight = 0;
+        self.batches.clear();
+        self.order.clear();
+        self.lanes.clear();
+        self.uncommitted.iter_mut().for_each(Vec::clear);
+        (self.n_bytes, self.n_rows) = (0, 0);
+    }
+
     /// Whether nothing of these lanes is in flight.
     pub fn is_drained(&self, lanes: &[Lane]) -> bool {
         lanes.iter().all(|lane| self.lanes.get(lane).is_none_or(|lane| lane.next == lane.received))
-    }
-
-    /// Whether nothing at all is in flight.
-    pub fn is_empty(&self) -> bool {
-        self.batches.is_empty()
     }
 
     /// Bytes of received messages in flight.
@@ -192,9 +273,9 @@ impl Tracker {
         self.n_bytes
     }
 
-    /// Rows in flight.
+    /// Rows received and not yet done.
     pub fn n_rows(&self) -> usize {
-        self.audit.in_flight as usize
+        self.n_rows
     }
 
     /// When the oldest batch in flight was received.
@@ -251,7 +332,7 @@ mod tests {
         assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 0 }]);
         tracker.done(id, [1], Outcome::DeadLettered);
         assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 2 }]);
-        assert!(tracker.is_empty() && tracker.n_bytes() == 0);
+        assert!(tracker.batches.is_empty() && tracker.n_bytes() == 0);
     }
 
     #[test]
@@ -264,6 +345,33 @@ mod tests {
         tracker.done(id, 0..2, Outcome::Delivered);
         assert_eq!(tracker.take_acks(), [Ack { lane: Lane(1), through: 0 }]);
         assert_eq!(tracker.audit(), Audit { received: 2, delivered: 2, ..Audit::default() });
+    }
+
+    #[test]
+    fn inv_9_a_cut_covers_whole_batches_and_what_is_done_counts_when_it_is_committed() {
+        let mut tracker = Tracker { uncommitted: Some(Vec::new()), ..tracker(2) };
+        let ids = [&[(0, 0), (1, 0)][..], &[(0, 1)], &[(0, 2), (1, 1)]]
+            .map(|positions| tracker.receive(raw(positions), Instant::now()).unwrap());
+        let cut = tracker.cut(Some(ids[1]));
+        let mut acks = cut.acks.clone();
+        acks.sort_by_key(|ack| ack.lane.0);
+        assert_eq!(acks, [Ack { lane: Lane(0), through: 0 }, Ack { lane: Lane(1), through: 0 }]);
+        tracker.done(ids[2], 0..2, Outcome::Delivered);
+        assert!(!tracker.is_settled(&cut));
+        tracker.done(ids[0], 0..2, Outcome::Delivered);
+        assert!(tracker.is_settled(&cut) && tracker.n_rows() == 1);
+        assert_eq!(tracker.audit(), Audit { received: 5, in_flight: 5, ..Audit::default() });
+        tracker.committed(&cut);
+        assert_eq!(tracker.audit(), Audit { received: 5, delivered: 2, in_flight: 3, ..Audit::default() });
+        assert!(!tracker.is_committed(&[Lane(1)]), "what came behind the cut is not");
+        let all = tracker.cut(None);
+        assert_eq!(all.acks.iter().map(|ack| ack.through).max(), Some(2));
+        tracker.void();
+        let audit = Audit { received: 5, delivered: 2, voided: 3, ..Audit::default() };
+        assert_eq!((tracker.audit(), tracker.n_bytes(), tracker.n_rows()), (audit, 0, 0));
+        assert!(tracker.batches.is_empty() && audit.balances());
+        tracker.done(ids[1], [0], Outcome::Delivered);
+        assert_eq!(tracker.audit(), audit, "a late result of what is void counts nothing");
     }
 
     #[test]
@@ -330,7 +438,7 @@ mod tests {
             }
             tracker.take_acks().iter().for_each(|ack| acked[ack.lane.0 as usize] = ack.through + 1);
             prop_assert_eq!(acked, next);
-            prop_assert!(tracker.is_empty() && tracker.n_bytes() == 0 && tracker.n_rows() == 0);
+            prop_assert!(tracker.batches.is_empty() && tracker.n_bytes() == 0 && tracker.n_rows() == 0);
         }
     }
 }

@@ -9,6 +9,8 @@ pub struct Inspection<'a> {
     pub config: &'a Value,
     /// Names of the stages that keep state, as far as they know before they are opened.
     pub stateful: &'a [String],
+    /// JSON pointers of the sources and sinks that can take part in transactions.
+    pub transactional: &'a [String],
 }
 
 /// What a check has to say.

@@ -1,15 +1,17 @@
 //! Stage six: makes rows durable at the far side.
 
 mod stdout;
+mod transaction;
 
 pub use stdout::{StdoutSink, StdoutSinkConfig};
+pub use transaction::Transaction;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::batch::{Ack, Batch, Message, Messages, Rejected};
+use crate::batch::{Batch, Message, Messages, Rejected};
 use crate::pipeline::TaskContext;
 
 crate::error::stage_error! {
@@ -55,13 +57,16 @@ pub struct Written {
 /// 3. Up to [`max_in_flight`](Sink::max_in_flight) writes run at once. Rows reach the far side in the order in which the
 ///    futures of `write` are first polled: a sink that allows more than one fixes their order then, for instance behind a
 ///    fair lock.
-/// 4. [`begin`](Sink::begin) opens and [`commit`](Sink::commit) closes a unit of work; the positions given to `commit` are
-///    acknowledged to the source only after it resolved. A sink without transactions leaves both as they are.
+/// 4. A sink that [is transactional](Sink::is_transactional) and was opened for
+///    [`Delivery::ExactlyOnce`](crate::pipeline::Delivery) gives its [`Transaction`], in which all its writes are: `Ok` then
+///    means durable as soon as that is committed, and an error other than a rejected row dooms it. Sinks of one task that are
+///    to be committed together give one and the same.
 /// 5. Topics: a row's `target` names where it should go unless the sink is configured with a topic of its own;
 ///    [`topic`](Sink::topic) tells which it is, also before the sink is open.
 ///
 /// # Delivery
-/// At least once: a failed or cancelled write may have stored some rows, and the pipeline writes them again.
+/// At least once: a failed or cancelled write may have stored some rows, and the pipeline writes them again. Exactly once in
+/// a transaction: what failed is aborted, and read again from the source.
 ///
 /// # Errors
 /// `Retryable` makes the pipeline write the same rows again within `errors.retry.timeout`; `Record` and single rows in
@@ -108,18 +113,18 @@ pub trait Sink: Send + Sync {
         envelope.target.map(Cow::Borrowed)
     }
 
-    /// Opens a unit of work.
-    async fn begin(&self) -> Result<(), SinkError> {
-        Ok(())
+    /// Whether it can write in transactions together with the positions of a source; known before it is opened.
+    fn is_transactional(&self) -> bool {
+        false
+    }
+
+    /// The transaction that its writes are part of; asked for once, after `open`.
+    fn transaction(&self) -> Option<Arc<dyn Transaction>> {
+        None
     }
 
     /// Makes rows durable.
     async fn write(&self, rows: Outgoing) -> Result<Written, SinkError>;
-
-    /// Closes a unit of work that covers these positions.
-    async fn commit(&self, _positions: &[Ack]) -> Result<(), SinkError> {
-        Ok(())
-    }
 
     /// Finishes what is in flight and disconnects.
     async fn close(&self) -> Result<(), SinkError> {

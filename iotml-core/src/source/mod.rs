@@ -1,5 +1,9 @@
 //! Stage one: receives raw messages and acknowledges them once they are durable elsewhere.
 
+mod offsets;
+
+pub use offsets::{NextOffset, SourceOffsets};
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -65,6 +69,10 @@ pub enum Demand {
 /// 5. A batch is yielded when it is full, when the configured delay has passed, or at once when the window is exhausted or
 ///    nothing more is waiting.
 /// 6. After [`Lost`](SourceEvent::Lost), or after `release`, acknowledgements of those lanes are ignored.
+/// 7. A source that [is transactional](Source::is_transactional) and was opened for
+///    [`Delivery::ExactlyOnce`](crate::pipeline::Delivery) commits nothing itself: it tells what to commit by
+///    [`offsets`](Source::offsets), and [`ack`](Source::ack) comes when that is done. [`rewind`](Source::rewind) voids all
+///    lanes and begins new ones at what is committed.
 ///
 /// # Delivery
 /// Nothing is acknowledged to the far side before [`ack`](Source::ack) says so (invariant 1). An unacknowledged message
@@ -120,6 +128,23 @@ pub trait Source: Send {
     /// Takes note that prefixes of lanes are durable. Hands over to the source's own thread and returns at once; lanes
     /// that are gone are ignored.
     fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError>;
+
+    /// Whether it can hand its positions over to a transaction; known before it is opened.
+    fn is_transactional(&self) -> bool {
+        false
+    }
+
+    /// What to commit so that a restart goes on behind these prefixes. `Retryable` if a lane is gone, whereupon the pipeline
+    /// aborts its transaction.
+    fn offsets(&mut self, _acks: &[Ack]) -> Result<SourceOffsets, SourceError> {
+        Err(SourceError::fatal("the source has no part in transactions"))
+    }
+
+    /// Goes back to what is committed: what it has yielded since is void, and comes again in lanes that are newly
+    /// [`Assigned`](SourceEvent::Assigned).
+    async fn rewind(&mut self) -> Result<(), SourceError> {
+        Err(SourceError::fatal("the source has no part in transactions"))
+    }
 
     /// Ends the hand-back begun by [`SourceEvent::Revoking`]: makes the acknowledgements so far durable and lets the lanes go.
     async fn release(&mut self, _lanes: &[Lane]) -> Result<(), SourceError> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+use super::MemoryTransaction;
 use crate::batch::{Ack, Coordinate, Lane, LaneInfo, Message, Messages, Position, RawBatch, RawMessage};
-use crate::pipeline::TaskContext;
-use crate::sink::{Outgoing, Sink, SinkError, Written};
-use crate::source::{Demand, Source, SourceError, SourceEvent};
+use crate::pipeline::{Delivery, TaskContext};
+use crate::sink::{Outgoing, Sink, SinkError, Transaction, Written};
+use crate::source::{Demand, NextOffset, Source, SourceError, SourceEvent, SourceOffsets};
 
 /// The far side of a [`MemorySource`]: a log of one lane that remembers how far it was acknowledged.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,10 @@ struct Log {
     script: VecDeque<Scripted>,
     has_ended: bool,
     released: Vec<Lane>,
+    n_rewinds: usize,
+    /// A sink, and how many rows it had stored at each acknowledgement.
+    witness: Option<Arc<MemorySink>>,
+    witnessed: Vec<(usize, Ack)>,
 }
 
 /// What a [`MemorySource`] does at its next poll instead of yielding messages.
@@ -88,6 +93,26 @@ impl MemoryLog {
         self.lock().released.clone()
     }
 
+    /// From now on takes down how many rows `sink` has stored at each acknowledgement.
+    pub fn witness(&self, sink: &Arc<MemorySink>) {
+        self.lock().witness = Some(sink.clone());
+    }
+
+    /// Every acknowledgement since [`witness`](MemoryLog::witness), with the number of rows that were stored by then.
+    pub fn witnessed(&self) -> Vec<(usize, Ack)> {
+        self.lock().witnessed.clone()
+    }
+
+    /// How often a source went back to what is committed.
+    pub fn n_rewinds(&self) -> usize {
+        self.lock().n_rewinds
+    }
+
+    /// Commits that a restart goes on at `offset`, as a transaction does.
+    pub(super) fn commit(&self, offset: u64) {
+        self.lock().acked = offset;
+    }
+
     /// A source that reads from the first message that is not acknowledged, `batch` messages at a time.
     pub fn source(&self, batch: usize) -> MemorySource {
         MemorySource {
@@ -98,6 +123,7 @@ impl MemoryLog {
             base: 0,
             is_announced: false,
             is_idle: false,
+            delivery: Delivery::AtLeastOnce,
         }
     }
 
@@ -123,18 +149,25 @@ pub struct MemorySource {
     base: u64,
     is_announced: bool,
     is_idle: bool,
+    delivery: Delivery,
 }
 
 impl MemorySource {
+    /// Begins a new lane at `offset`.
+    fn begin_again(&mut self, offset: u64) {
+        self.lane += 1;
+        (self.base, self.next, self.is_announced) = (offset, 0, false);
+    }
+
     fn next_event(&mut self, demand: Demand) -> Option<Result<SourceEvent, SourceError>> {
-        let mut log = self.shared.lock();
+        let shared = self.shared.clone();
+        let mut log = shared.lock();
         match log.script.pop_front() {
             Some(Scripted::Event(event)) => return Some(Ok(event)),
             Some(Scripted::Error(error)) => return Some(Err(error)),
             Some(Scripted::LoseLane) => {
                 let lost = Lane(self.lane);
-                self.lane += 1;
-                (self.base, self.next, self.is_announced) = (log.acked, 0, false);
+                self.begin_again(log.acked);
                 return Some(Ok(SourceEvent::Lost { lanes: vec![lost], reason: "as scripted".to_owned() }));
             }
             None => {}
@@ -181,7 +214,8 @@ impl MemorySource {
 
 #[async_trait]
 impl Source for MemorySource {
-    async fn open(&mut self, _: &TaskContext) -> Result<(), SourceError> {
+    async fn open(&mut self, task: &TaskContext) -> Result<(), SourceError> {
+        self.delivery = task.delivery;
         self.base = self.shared.lock().acked;
         Ok(())
     }
@@ -200,9 +234,38 @@ impl Source for MemorySource {
     fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError> {
         let mut log = self.shared.lock();
         for ack in acks.iter().filter(|ack| ack.lane == Lane(self.lane)) {
-            log.acked = log.acked.max(self.base + ack.through + 1);
+            if self.delivery == Delivery::AtLeastOnce {
+                log.acked = log.acked.max(self.base + ack.through + 1);
+            }
         }
         log.acks.extend_from_slice(acks);
+        if let Some(sink) = log.witness.clone() {
+            log.witnessed.extend(acks.iter().map(|ack| (sink.n_stored(), *ack)));
+        }
+        Ok(())
+    }
+
+    fn is_transactional(&self) -> bool {
+        true
+    }
+
+    fn offsets(&mut self, acks: &[Ack]) -> Result<SourceOffsets, SourceError> {
+        let next = acks.iter().map(|ack| {
+            let offset = (self.base + ack.through + 1) as i64;
+            let is_ours = ack.lane == Lane(self.lane);
+            is_ours.then(|| NextOffset { topic: "memory".into(), partition: 0, offset })
+        });
+        let next: Option<Vec<_>> = next.collect();
+        let next = next.ok_or_else(|| SourceError::retryable("the lane is gone"))?;
+        Ok(SourceOffsets { next, reader: Vec::new() })
+    }
+
+    async fn rewind(&mut self) -> Result<(), SourceError> {
+        let shared = self.shared.clone();
+        let mut log = shared.lock();
+        log.n_rewinds += 1;
+        self.begin_again(log.acked);
+        self.is_idle = false;
         Ok(())
     }
 
@@ -215,13 +278,14 @@ impl Source for MemorySource {
 /// Keeps what is written, in order; fails as scripted.
 #[derive(Debug, Default)]
 pub struct MemorySink {
-    stored: Mutex<Messages>,
-    commits: Mutex<Vec<(usize, Ack)>>,
+    stored: Arc<Mutex<Messages>>,
+    transaction: Option<Arc<MemoryTransaction>>,
     script: Mutex<VecDeque<Result<Written, SinkError>>>,
     refused: Mutex<HashMap<Vec<u8>, crate::error::Cause>>,
     delay: Mutex<Option<Duration>>,
     max_in_flight: usize,
     changed: Notify,
+    let_go: Notify,
 }
 
 impl MemorySink {
@@ -235,6 +299,11 @@ impl MemorySink {
         Arc::new(Self { max_in_flight, ..Self::default() })
     }
 
+    /// A sink whose writes are part of `transaction`, when it is opened for exactly once: stored when that is committed.
+    pub fn transactional(transaction: &Arc<MemoryTransaction>, max_in_flight: usize) -> Arc<Self> {
+        Arc::new(Self { max_in_flight, transaction: Some(transaction.clone()), ..Self::default() })
+    }
+
     /// Answers the next write with this, storing nothing of the rows it names, or nothing at all on an error.
     pub fn script(&self, answer: Result<Written, SinkError>) {
         lock(&self.script).push_back(answer);
@@ -245,9 +314,12 @@ impl MemorySink {
         lock(&self.refused).insert(payload.to_vec(), cause);
     }
 
-    /// Makes every write take this long after its rows have got their place; `None` hangs no more.
+    /// Makes every write take this long after its rows have got their place; `None` also lets go of those that hang.
     pub fn delay(&self, delay: Option<Duration>) {
         *lock(&self.delay) = delay;
+        if delay.is_none() {
+            self.let_go.notify_waiters();
+        }
     }
 
     /// What is stored.
@@ -262,9 +334,9 @@ impl MemorySink {
         (0..stored.len()).map(text).collect()
     }
 
-    /// Every committed position with the number of rows that were stored by then.
-    pub fn commits(&self) -> Vec<(usize, Ack)> {
-        lock(&self.commits).clone()
+    /// How many rows are stored.
+    pub fn n_stored(&self) -> usize {
+        lock(&self.stored).len()
     }
 
     /// Waits until at least `n` rows are stored.
@@ -281,6 +353,14 @@ impl MemorySink {
 
 #[async_trait]
 impl Sink for MemorySink {
+    fn is_transactional(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    fn transaction(&self) -> Option<Arc<dyn Transaction>> {
+        self.transaction.clone().map(|transaction| transaction as Arc<dyn Transaction>)
+    }
+
     fn max_in_flight(&self) -> usize {
         self.max_in_flight
     }
@@ -299,30 +379,32 @@ impl Sink for MemorySink {
         let left_out =
             |row: &u32| written.rejected.iter().chain(&written.retryable).any(|rejected| rejected.row == *row);
         let kept: Vec<u32> = (0..rows.len() as u32).filter(|row| !left_out(row)).collect();
-        {
-            let mut stored = lock(&self.stored);
-            for row in kept {
-                stored.push(rows.messages.message(row as usize));
-                for header in rows.messages.headers().of(row as usize) {
-                    stored.push_header(header.name, header.value);
-                }
-            }
+        let kept = rows.messages.take(&kept);
+        match &self.transaction {
+            Some(transaction) => transaction.stage(&self.stored, kept)?,
+            None => append(&self.stored, &kept),
         }
         self.changed.notify_waiters();
+        let let_go = self.let_go.notified();
         let delay = *lock(&self.delay);
         if let Some(delay) = delay {
-            tokio::time::sleep(delay).await;
+            let _ = tokio::time::timeout(delay, let_go).await;
         }
         Ok(written)
     }
+}
 
-    async fn commit(&self, positions: &[Ack]) -> Result<(), SinkError> {
-        let n_stored = lock(&self.stored).len();
-        lock(&self.commits).extend(positions.iter().map(|ack| (n_stored, *ack)));
-        Ok(())
+/// Stores copies of `messages` behind what is stored.
+pub(super) fn append(stored: &Mutex<Messages>, messages: &Messages) {
+    let mut stored = lock(stored);
+    for row in 0..messages.len() {
+        stored.push(messages.message(row));
+        for header in messages.headers().of(row) {
+            stored.push_header(header.name, header.value);
+        }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

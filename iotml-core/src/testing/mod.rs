@@ -12,5 +12,7 @@ pub mod sink;
 pub mod source;
 
 mod memory;
+mod transaction;
 
 pub use memory::{MemoryLog, MemorySink, MemorySource, Scripted};
+pub use transaction::{CommitFault, MemoryTransaction};

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod csv;
 mod encode;
+mod exactly_once;
 mod fakes;
 mod http;
 mod json;

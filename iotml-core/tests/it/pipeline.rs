@@ -119,14 +119,16 @@ fn inv_1_and_4_every_row_is_delivered_then_acknowledged_and_the_audit_balances()
     let (log, sink) = (MemoryLog::default(), MemorySink::new());
     log.publish(numbers(0..1000));
     log.end();
+    log.witness(&sink);
     let (source, out) = (log.clone(), sink.clone());
     let summary = start(quick(), move || pass_through(&source, 64, &out)).unwrap().wait().unwrap();
     assert_eq!(sink.texts(), numbers(0..1000));
     assert_eq!(log.acked(), 1000);
     assert!(summary.is_drained);
     assert_eq!(summary.audit, Audit { received: 1000, delivered: 1000, ..Audit::default() });
-    for (n_stored, ack) in sink.commits() {
-        assert!(n_stored as u64 > ack.through, "row {} was committed while {n_stored} were stored", ack.through);
+    assert!(!log.witnessed().is_empty());
+    for (n_stored, ack) in log.witnessed() {
+        assert!(n_stored as u64 > ack.through, "row {} was acknowledged while {n_stored} were stored", ack.through);
     }
 }
 
@@ -185,6 +187,7 @@ fn inv_7_poison_is_dead_lettered_with_context_before_it_is_acknowledged_and_neig
     let (log, sink, dead) = (MemoryLog::default(), MemorySink::new(), MemorySink::new());
     log.publish(["1", "x", "3", "4"]);
     log.end();
+    log.witness(&dead);
     let (source, out, letters) = (log.clone(), sink.clone(), dead.clone());
     let options = PipelineOptions { tolerance: Tolerance::All, ..quick() };
     let handle = start(options, move || TaskStages {
@@ -207,8 +210,8 @@ fn inv_7_poison_is_dead_lettered_with_context_before_it_is_acknowledged_and_neig
     assert_eq!((value(header::PARTITION), value(header::OFFSET)), ("0".to_owned(), "1".to_owned()));
     assert_eq!((value(header::CONNECTOR), value(header::STAGE)), ("test".to_owned(), "decode".to_owned()));
     assert_eq!(value(header::REASON), "malformed");
-    let committed_beyond = dead.commits().iter().all(|(n_stored, ack)| ack.through < 1 || *n_stored == 1);
-    assert!(committed_beyond, "the dead letter is durable first");
+    let is_durable_first = log.witnessed().iter().all(|(n_stored, ack)| ack.through < 1 || *n_stored == 1);
+    assert!(is_durable_first && !log.witnessed().is_empty(), "the dead letter is durable first");
 }
 
 #[test]

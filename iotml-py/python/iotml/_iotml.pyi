@@ -408,7 +408,7 @@ class Stats:
     """
     What became of the rows of a pipeline, and how it is doing, on one snapshot.
 
-    `received == delivered + dead_lettered + filtered + skipped + in_flight`, always.
+    `received == delivered + dead_lettered + filtered + skipped + voided + in_flight`, always.
     """
     def __repr__(self, /) -> str: ...
     @property
@@ -439,7 +439,7 @@ class Stats:
     @property
     def in_flight(self, /) -> int:
         """
-        Rows not yet done.
+        Rows not yet done; with transactions, not yet committed.
         """
     @property
     def is_healthy(self, /) -> bool:
@@ -475,6 +475,11 @@ class Stats:
     def state(self, /) -> str:
         """
         `new`, `starting`, `running`, `stopped`, or `failed`.
+        """
+    @property
+    def voided(self, /) -> int:
+        """
+        Rows of aborted transactions, which are received again. None without transactions.
         """
 
 @final

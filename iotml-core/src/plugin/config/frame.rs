@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::settings::{HttpTable, LogTable};
-use crate::pipeline::{PipelineOptions, Tolerance};
+use crate::pipeline::{Delivery, PipelineOptions, Tolerance};
 use crate::plugin::{ByteSize, HumanDuration};
 
 /// The configuration of one pipeline.
@@ -55,6 +55,13 @@ pub struct PipelineTable {
     #[serde(rename = "tasks.max", default = "one")]
     #[schemars(range(min = 1, max = 1024))]
     pub n_tasks: usize,
+    /// `at_least_once`: after a failure rows may come again. `exactly_once`: what is written and how far was read are
+    /// committed as one; from Kafka to the same Kafka cluster. Routes that are not required are outside this guarantee.
+    #[serde(rename = "delivery.guarantee", default)]
+    pub delivery: DeliveryWord,
+    /// How often `exactly_once` commits; readers see rows that much later.
+    #[serde(default = "defaults::transaction_interval")]
+    pub transaction_interval: HumanDuration,
     /// `none`: a row that fails for good fails the task. `all`: it is dead-lettered, or skipped and counted.
     #[serde(rename = "errors.tolerance", default)]
     pub tolerance: ToleranceWord,
@@ -87,6 +94,11 @@ impl PipelineTable {
     /// The options of the pipeline, with `state` for its snapshots.
     pub fn options(&self, state: Option<&StateTable>) -> PipelineOptions {
         PipelineOptions {
+            delivery: match self.delivery {
+                DeliveryWord::AtLeastOnce => Delivery::AtLeastOnce,
+                DeliveryWord::ExactlyOnce => Delivery::ExactlyOnce,
+            },
+            transaction_interval: self.transaction_interval.0,
             tolerance: match self.tolerance {
                 ToleranceWord::None => Tolerance::None,
                 ToleranceWord::All => Tolerance::All,
@@ -101,6 +113,18 @@ impl PipelineTable {
             max_in_flight_age: self.max_in_flight_age.0,
         }
     }
+}
+
+/// `delivery.guarantee`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum DeliveryWord {
+    /// After a failure rows may come again.
+    #[default]
+    AtLeastOnce,
+    /// What is written and how far was read are committed as one.
+    ExactlyOnce,
 }
 
 /// `errors.tolerance`.
@@ -235,6 +259,10 @@ fn yes() -> bool {
 /// The pipeline's own defaults, so that they stand once.
 mod defaults {
     use super::*;
+
+    pub(super) fn transaction_interval() -> HumanDuration {
+        HumanDuration(PipelineOptions::default().transaction_interval)
+    }
 
     pub(super) fn retry_delay_max() -> HumanDuration {
         HumanDuration(PipelineOptions::default().retry_delay_max)

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::check::{Surroundings, check};
+use super::delivery;
 use super::document::Document;
 use super::frame::Frame;
 use super::mistake::{Mistake, Mistakes};
@@ -138,13 +139,15 @@ impl Checker<'_> {
         let remarks = routes::mistakes(&self.document.value);
         mistakes.extend(remarks.into_iter().map(|remark| self.placed(remark)));
 
-        let mut stateful = Vec::new();
+        let (mut stateful, mut transactional) = (Vec::new(), Vec::new());
         for table in &sound {
             let Some(Value::Object(map)) = self.document.value.pointer(&table.pointer) else { continue };
             let place = Place::default().pointer(&table.pointer);
             match try_build(self.registry, table.stage, map, &self.context()) {
-                Ok(true) => stateful.push(place.to_string()),
-                Ok(false) => {}
+                Ok(traits) => {
+                    stateful.extend(traits.is_stateful.then(|| place.to_string()));
+                    transactional.extend(traits.is_transactional.then(|| table.pointer.clone()));
+                }
                 Err(error) => {
                     let place = error.key.map_or_else(|| place.clone(), |key| place.key(key));
                     let line = self.document.line(&place);
@@ -160,8 +163,9 @@ impl Checker<'_> {
         }
         let frame = Frame::deserialize(&self.document.value)
             .map_err(|error| vec![Mistake::new("", format!("does not fit: {error}"))])?;
-        let inspection = Inspection { config: &self.document.value, stateful: &stateful };
-        let own = routes::warnings(&inspection).into_iter();
+        let inspection =
+            Inspection { config: &self.document.value, stateful: &stateful, transactional: &transactional };
+        let own = routes::warnings(&inspection).into_iter().chain(delivery::remarks(&inspection));
         let remarks = own.chain(self.registry.checks.iter().flat_map(|check| check(&inspection)));
         let (wrong, warnings): (Vec<_>, Vec<_>) = remarks.partition(|remark| remark.is_mistake);
         let placed = |remarks: Vec<Remark>| remarks.into_iter().map(|remark| self.placed(remark)).collect::<Vec<_>>();

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod check;
+mod delivery;
 mod document;
 mod explain;
 mod frame;
@@ -22,7 +23,7 @@ mod tables;
 
 use super::suggest;
 
-pub use frame::{Frame, PipelineTable, PluginTable, RetryTimeout, RouteTable, StateTable, ToleranceWord};
+pub use frame::{DeliveryWord, Frame, PipelineTable, PluginTable, RetryTimeout, RouteTable, StateTable, ToleranceWord};
 pub use load::Config;
 pub use mistake::{Mistake, Mistakes};
 pub use schema::schema;

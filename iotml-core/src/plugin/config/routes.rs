@@ -107,11 +107,11 @@ mod tests {
     #[test]
     fn inv_4_a_skip_without_dead_letters_is_warned_of() {
         let config = json!({ "pipeline": { "errors.tolerance": "all" } });
-        let found = warnings(&Inspection { config: &config, stateful: &["score".to_owned()] });
+        let found = warnings(&Inspection { config: &config, stateful: &["score".to_owned()], transactional: &[] });
         assert_eq!(found.len(), 2);
         assert!(found.iter().all(|remark| !remark.is_mistake));
         let config = json!({ "pipeline": {}, "dead_letter": {}, "state": {} });
-        let found = warnings(&Inspection { config: &config, stateful: &["score".to_owned()] });
+        let found = warnings(&Inspection { config: &config, stateful: &["score".to_owned()], transactional: &[] });
         assert_eq!(messages(found).len(), 1);
     }
 }

@@ -122,19 +122,30 @@ pub(super) fn build<S>(
     plugin.build(own_keys(stage, table), context)
 }
 
-/// Builds a stage to see whether it can be built, and whether it keeps state, as far as it knows before it is opened.
+/// What a stage says of itself before it is opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    /// It keeps state.
+    pub(super) is_stateful: bool,
+    /// It can take part in transactions.
+    pub(super) is_transactional: bool,
+}
+
+/// Builds a stage to see whether it can be built, and what it is, as far as it knows before it is opened.
 pub(super) fn try_build(
     registry: &Registry,
     stage: Stage,
     table: &Map<String, Value>,
     context: &BuildContext,
-) -> Result<bool, ConfigError> {
+) -> Result<Traits, ConfigError> {
+    let (mut is_stateful, mut is_transactional) = (false, false);
     match stage {
-        Stage::Source => build(&registry.sources, stage, table, context).map(|_| false),
-        Stage::Decode => build(&registry.decoders, stage, table, context).map(|_| false),
-        Stage::Preprocess => build(&registry.preprocessors, stage, table, context).map(|mut it| it.state().is_some()),
-        Stage::Score => build(&registry.scorers, stage, table, context).map(|mut it| it.state().is_some()),
-        Stage::Encode => build(&registry.encoders, stage, table, context).map(|_| false),
-        Stage::Sink => build(&registry.sinks, stage, table, context).map(|_| false),
+        Stage::Source => is_transactional = build(&registry.sources, stage, table, context)?.is_transactional(),
+        Stage::Decode => drop(build(&registry.decoders, stage, table, context)?),
+        Stage::Preprocess => is_stateful = build(&registry.preprocessors, stage, table, context)?.state().is_some(),
+        Stage::Score => is_stateful = build(&registry.scorers, stage, table, context)?.state().is_some(),
+        Stage::Encode => drop(build(&registry.encoders, stage, table, context)?),
+        Stage::Sink => is_transactional = build(&registry.sinks, stage, table, context)?.is_transactional(),
     }
+    Ok(Traits { is_stateful, is_transactional })
 }
