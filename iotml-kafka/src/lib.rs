@@ -5,7 +5,8 @@
 //! ```
 //!
 //! 1. [`KafkaSource`] is a member of a consumer group; offsets are committed only behind acknowledgements;
-//! 2. [`KafkaSink`] is an idempotent producer; a row counts as written when all in-sync replicas have it;
+//! 2. [`KafkaSink`] is an idempotent producer; a row counts as written when all in-sync replicas have it; for exactly once it is
+//!    a transactional one, in whose transactions the offsets of the source are;
 //! 3. [`SchemaRegistry`] finds the writer's schema of a message by its id, and registers schemas;
 //! 4. [`LogReader`] reads an exact range of a topic once more, outside any group, for training.
 //!
@@ -13,6 +14,7 @@
 //! these guarantees, which are refused by name. No type of the client library stands in a public signature.
 
 mod client;
+mod delivery;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod log;
@@ -46,4 +48,5 @@ pub fn register(registry: &mut Registry) {
     #[cfg(feature = "registry")]
     registry::register(registry);
     registry.sink("kafka", "Writes to Kafka, idempotent and acknowledged by all replicas", sink::build);
+    registry.check(delivery::remarks);
 }

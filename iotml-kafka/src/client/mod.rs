@@ -2,12 +2,14 @@
 
 mod class;
 mod connect;
+mod member;
 mod properties;
 mod queue;
 mod reports;
 
 pub(crate) use class::{Verdict, verdict};
 pub(crate) use connect::{ConnectError, reach};
+pub(crate) use member::{CallError, GroupMember};
 pub use properties::KafkaProperties;
 pub(crate) use properties::Rule;
 pub(crate) use queue::{Fetched, MessageQueue, watermarks};

@@ -115,7 +115,12 @@ const RULES: &[Rule] = &[
     },
     Rule { name: "retries", allowed: &["2147483647"], reason: "rows would be given up behind the pipeline's back" },
     Rule { name: "delivery.report.only.error", allowed: &["false"], reason: "every row's delivery is counted" },
-    Rule { name: "transactional.id", allowed: &[], reason: "this sink does not write in transactions" },
+    Rule {
+        name: "transactional.id",
+        allowed: &[],
+        reason: "with exactly_once it is made from the names of pipeline, instance and task; without it there are no \
+                 transactions",
+    },
     Rule {
         name: "test.mock.num.brokers",
         allowed: &[],

@@ -1,11 +1,14 @@
-//! The Kafka sink: an idempotent producer; a write is done when every row of it is.
+//! The Kafka sink: an idempotent producer, or a transactional one that a task's sinks share; a write is done when every row
+//! of it is.
 
 mod config;
 mod create;
 mod delivery;
 mod handles;
 mod produce;
+mod producer;
 mod topic;
+mod transaction;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -13,19 +16,21 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use iotml_core::batch::Message;
 use iotml_core::error::ConfigError;
+use iotml_core::pipeline::Delivery;
 use iotml_core::pipeline::TaskContext;
 use iotml_core::plugin::BuildContext;
-use iotml_core::sink::{Outgoing, Sink, SinkError, Written};
-use rdkafka::producer::{Producer, PurgeConfig, ThreadedProducer};
+use iotml_core::sink::{Outgoing, Sink, SinkError, Transaction, Written};
+use rdkafka::producer::{Producer, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode;
 
 pub use config::{KafkaSinkConfig, TopicCreation};
 
 use self::config::Settings;
-use self::create::Topics;
-use self::delivery::SinkContext;
+use self::create::{Limits, Topics};
 use self::produce::Open;
+use self::producer::{Place, Producing};
 use self::topic::TopicRule;
+use self::transaction::KafkaTransaction;
 use crate::client::reach;
 
 /// Writes rows to Kafka: payload, key, time and headers as they are, tombstones included.
@@ -33,56 +38,78 @@ use crate::client::reach;
 /// A write resolves when all in-sync replicas have every row of it (`acks=all`), and retries by librdkafka neither double
 /// rows nor change their order (idempotence). librdkafka tries as long as it takes: it is the pipeline that gives up, by
 /// dropping the write, which may store its rows all the same.
-#[derive(Debug)]
+///
+/// Opened for exactly once, all Kafka sinks of a task share one transactional producer, and their rows are committed together
+/// with the offsets of the task's [`KafkaSource`](crate::KafkaSource). Its `transactional.id` is
+/// `iotml-<pipeline>-<instance>-<task>`: of two with the same, the younger one fences the older one off.
 pub struct KafkaSink {
     settings: Settings,
     open: OnceLock<Open>,
+    transaction: OnceLock<Arc<KafkaTransaction>>,
+}
+
+impl std::fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSink").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl KafkaSink {
     /// Checks the configuration; nothing is connected before [`Sink::open`].
     pub fn new(config: KafkaSinkConfig, context: &BuildContext) -> Result<Self, ConfigError> {
-        Ok(Self { settings: Settings::new(config, context)?, open: OnceLock::new() })
+        Ok(Self { settings: Settings::new(config, context)?, open: OnceLock::new(), transaction: OnceLock::new() })
     }
 }
 
 #[async_trait]
 impl Sink for KafkaSink {
     async fn open(&self, task: &TaskContext) -> Result<(), SinkError> {
-        let mut settings = self.settings.clone();
+        let settings = &self.settings;
         let creation = settings.config.create_topics.clone();
         let topics = match (&settings.topic, &creation) {
             (TopicRule::Fixed(_), _) | (_, Some(_)) => Some(
-                Topics::new(&settings).map_err(|error| SinkError::fatal_from("no Kafka client can be made", error))?,
+                Topics::new(settings).map_err(|error| SinkError::fatal_from("no Kafka client can be made", error))?,
             ),
             _ => None,
         };
+        let mut limits = Limits::default();
         match (&settings.topic, &topics) {
             (TopicRule::Fixed(name), Some(topics)) => {
-                check(&settings, creation.is_none().then_some(name)).await?;
+                check(settings, creation.is_none().then_some(name)).await?;
                 if let Some(how) = &creation {
                     let cannot = |error| SinkError::fatal_from(format!("topic {name:?} cannot be created"), error);
                     topics.create(name, how).await.map_err(cannot)?;
                     // Others may read it from now on, so it is there for all before this sink counts as open.
                     check(&settings, Some(name)).await?;
                 }
-                // A broker refuses a batch as a whole, so that one made too large would take good rows with it.
-                if let Some(max) = topics.max_batch_bytes(name).await {
-                    let configured = settings.client.get("batch.size").and_then(|size| size.parse().ok());
-                    let batch = max.min(configured.unwrap_or(1_000_000)).max(1);
-                    settings.client.set("batch.size", batch.to_string());
-                }
+                limits = topics.limits(name).await;
             }
-            _ => check(&settings, None).await?,
+            _ => check(settings, None).await?,
         }
-        let context = SinkContext::default();
-        let producer: ThreadedProducer<SinkContext> = settings
-            .client
-            .create_with_context(context.clone())
-            .map_err(|error| SinkError::fatal_from("the Kafka producer cannot be made", error))?;
+        // A broker refuses a batch as a whole, so that one made too large would take good rows with it.
+        let configured = settings.client.get("batch.size").and_then(|size| size.parse().ok());
+        let batch_bytes = limits.batch_bytes.unwrap_or(usize::MAX).min(configured.unwrap_or(1_000_000)).max(1);
+        let producer = if task.delivery == Delivery::ExactlyOnce {
+            let transaction = task.shared.get::<KafkaTransaction>();
+            let place = transaction.join(settings, batch_bytes, task)?;
+            self.transaction.set(transaction).map_err(|_| SinkError::fatal("the sink is opened twice"))?;
+            (place, Some(limits))
+        } else {
+            let mut client = settings.client.clone();
+            client.set("batch.size", batch_bytes.to_string());
+            (Place::new(OnceLock::from(Producing::new(&client)?)), None)
+        };
         let creator = creation.zip(topics);
-        let open = Open::new(producer, context, (settings.topic, creator), &task.metrics);
+        let open = Open::new(producer, (settings.topic.clone(), creator), &task.metrics);
         self.open.set(open).map_err(|_| SinkError::fatal("the sink is opened twice"))
+    }
+
+    fn is_transactional(&self) -> bool {
+        true
+    }
+
+    fn transaction(&self) -> Option<Arc<dyn Transaction>> {
+        self.transaction.get().map(|transaction| transaction.clone() as Arc<dyn Transaction>)
     }
 
     fn max_in_flight(&self) -> usize {
@@ -99,14 +126,15 @@ impl Sink for KafkaSink {
     }
 
     async fn close(&self) -> Result<(), SinkError> {
-        let Some(open) = self.open.get() else { return Ok(()) };
+        // One that never came so far has nothing to finish.
+        let Some(producing) = self.open.get().and_then(|open| open.producing().ok()) else { return Ok(()) };
         let timeout = self.settings.config.close_timeout.0;
-        if tokio::time::timeout(timeout, open.drained()).await.is_ok() {
+        if tokio::time::timeout(timeout, producing.drained()).await.is_ok() {
             return Ok(());
         }
-        let left = open.n_rows();
+        let left = producing.deliveries.n_rows();
         // Nobody waits for them any more, and the producer's end would.
-        open.producer.purge(PurgeConfig::default().queue().inflight());
+        producing.producer.purge(PurgeConfig::default().queue().inflight());
         Err(SinkError::retryable(format!("{left} rows were not delivered within {timeout:?}")))
     }
 }
@@ -115,13 +143,9 @@ impl Sink for KafkaSink {
 async fn check(settings: &Settings, topic: Option<&String>) -> Result<(), SinkError> {
     let (settings, topic) = (settings.clone(), topic.cloned());
     let checked = tokio::task::spawn_blocking(move || {
-        let context = SinkContext::default();
-        let producer: ThreadedProducer<SinkContext> = settings
-            .client
-            .create_with_context(context.clone())
-            .map_err(|error| SinkError::fatal_from("the Kafka producer cannot be made", error))?;
+        let Producing { producer, deliveries, .. } = Producing::new(&settings.client)?;
         let what = (settings.servers.as_str(), topic.as_deref(), settings.config.connect_timeout.0);
-        let metadata = reach(producer.client(), &context.0.reports, || {}, what)
+        let metadata = reach(producer.client(), &deliveries.reports, || {}, what)
             .map_err(|error| SinkError::fatal_from(error.to_string(), error))?;
         let Some(name) = topic else { return Ok(()) };
         match metadata.topics().iter().find_map(|topic| topic.error()).map(RDKafkaErrorCode::from) {

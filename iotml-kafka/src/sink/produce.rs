@@ -9,38 +9,28 @@ use iotml_core::batch::{Messages, Rejected};
 use iotml_core::error::{Cause, Reason};
 use iotml_core::metrics::{Counter, Metrics};
 use iotml_core::sink::{SinkError, Written};
-use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaErrorCode;
-use tokio::sync::Mutex;
 
 use super::config::TopicCreation;
-use super::create::Topics;
-use super::delivery::{Deliveries, Pending, SinkContext};
+use super::create::{Limits, Topics};
+use super::delivery::Pending;
 use super::handles::Handles;
+use super::producer::{Place, Producing};
 use super::topic::TopicRule;
 use crate::client::{Verdict, verdict};
 
-/// An open producer.
+/// An open sink.
 pub(super) struct Open {
-    /// Whoever holds it hands rows to librdkafka; it is fair, so writes keep the order in which they were begun. Stands before
-    /// the producer, because its handles must go first.
-    turn: Mutex<Turn>,
-    pub producer: ThreadedProducer<SinkContext>,
-    deliveries: Arc<Deliveries>,
+    place: Place,
+    /// What it writes is part of transactions; then these are the limits of its topic.
+    transactional: Option<Limits>,
     topic: TopicRule,
     creator: Option<(TopicCreation, Topics)>,
     rows: Counter,
     bytes: Counter,
     refused: Counter,
     waits: Counter,
-}
-
-/// What only the one whose turn it is needs.
-#[derive(Debug, Default)]
-struct Turn {
-    /// Topics that are known to exist.
-    known: HashSet<String>,
-    handles: Handles,
 }
 
 /// Rows handed to librdkafka.
@@ -54,22 +44,20 @@ struct Sent {
 
 impl std::fmt::Debug for Open {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Open").field("topic", &self.topic).field("deliveries", &self.deliveries).finish_non_exhaustive()
+        f.debug_struct("Open").field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 
 impl Open {
     pub fn new(
-        producer: ThreadedProducer<SinkContext>,
-        context: SinkContext,
+        (place, transactional): (Place, Option<Limits>),
         (topic, creator): (TopicRule, Option<(TopicCreation, Topics)>),
         metrics: &Metrics,
     ) -> Self {
         let counter = |name: &str, help: &str| metrics.counter(&format!("iotml_sink_kafka_{name}"), help, &[]);
         Self {
-            turn: Mutex::default(),
-            producer,
-            deliveries: context.0,
+            place,
+            transactional,
             topic,
             creator,
             rows: counter("delivered_messages", "Messages that all in-sync replicas have."),
@@ -79,30 +67,28 @@ impl Open {
         }
     }
 
-    /// Rows on their way.
-    pub fn n_rows(&self) -> usize {
-        self.deliveries.n_rows()
-    }
-
-    /// Waits until nothing is on its way.
-    pub async fn drained(&self) {
-        let _turn = self.turn.lock().await;
-        self.wait_until_empty().await;
+    /// The producer; made by then, for a transaction is opened before anything is written.
+    pub fn producing(&self) -> Result<&Producing, SinkError> {
+        self.place.get().ok_or_else(|| SinkError::fatal("the transaction of the sink is not open"))
     }
 
     pub async fn write(&self, messages: &Messages) -> Result<Written, SinkError> {
+        let producing = self.producing()?;
         let all: Vec<u32> = (0..messages.len() as u32).collect();
         let sent = {
-            let mut turn = self.turn.lock().await;
+            let mut turn = producing.turn.lock().await;
             self.create_missing(messages, &mut turn.known).await?;
-            self.send(&mut turn.handles, messages, &all).await?
+            self.send((producing, &mut turn.handles), messages, &all).await?
         };
         let failed = sent.pending.done().await;
+        if let (Some(_), Some((row, code))) = (self.transactional, failed.first()) {
+            return Err(self.doomed(producing, *code, messages, *row));
+        }
         let mut written = Written { rejected: sent.rejected, retryable: sent.retryable };
         let suspects: Vec<u32> = refused_as_batch(&failed).iter().map(|(row, _)| *row).collect();
-        self.sort_out(messages, failed, &mut written)?;
+        self.sort_out(producing, messages, failed, &mut written)?;
         if !suspects.is_empty() {
-            self.single_out(messages, suspects, &mut written).await?;
+            self.single_out(producing, messages, suspects, &mut written).await?;
         }
         written.rejected.sort_unstable_by_key(|rejected| rejected.row);
         written.retryable.sort_unstable_by_key(|rejected| rejected.row);
@@ -112,8 +98,14 @@ impl Open {
     }
 
     /// Hands `rows` to librdkafka, in order. To be called by whoever's turn it is.
-    async fn send(&self, handles: &mut Handles, messages: &Messages, rows: &[u32]) -> Result<Sent, SinkError> {
-        let mut enqueuing = self.deliveries.enqueue(rows.len());
+    async fn send(
+        &self,
+        (producing, handles): (&Producing, &mut Handles),
+        messages: &Messages,
+        rows: &[u32],
+    ) -> Result<Sent, SinkError> {
+        let Producing { producer, deliveries, .. } = producing;
+        let mut enqueuing = deliveries.enqueue(rows.len());
         let mut sent = Sent { pending: enqueuing.pending.clone(), rejected: Vec::new(), retryable: Vec::new() };
         let mut n_bytes = 0;
         for (at, &row) in rows.iter().enumerate() {
@@ -124,28 +116,34 @@ impl Open {
                     continue;
                 }
             };
+            if let Some(reason) = self.transactional.and_then(|limits| limits.refuse(messages, row as usize)) {
+                // The broker would refuse it, and with it the transaction.
+                let cause = refusal(reason, "it is beyond the topic's limits", &topic, messages, row);
+                sent.rejected.push(Rejected { row, cause });
+                continue;
+            }
             n_bytes += messages.payload(row as usize).map_or(0, <[u8]>::len);
             n_bytes += messages.key(row as usize).map_or(0, <[u8]>::len);
             let (of, ticket) = ((messages, row as usize), enqueuing.pending.ticket(row));
             loop {
-                let Err(code) = handles.send(&self.producer, &topic, of, ticket) else {
+                let Err(code) = handles.send(producer, &topic, of, ticket) else {
                     enqueuing.handed_over();
                     break;
                 };
                 if code == RDKafkaErrorCode::QueueFull {
                     self.waits.inc();
-                    self.deliveries.watch();
+                    deliveries.watch();
                     // Once more, in case the last delivery came just before the watch.
-                    if handles.send(&self.producer, &topic, of, ticket).is_ok() {
+                    if handles.send(producer, &topic, of, ticket).is_ok() {
                         enqueuing.handed_over();
                         break;
                     }
                     // librdkafka frees places only after it has reported their deliveries, so the last report may be too early.
-                    let _ = tokio::time::timeout(FULL_QUEUE_PAUSE, self.deliveries.next()).await;
+                    let _ = tokio::time::timeout(FULL_QUEUE_PAUSE, deliveries.next()).await;
                     continue;
                 }
                 match self.judge(code) {
-                    Verdict::Fatal => return Err(self.fatal(code)),
+                    Verdict::Fatal => return Err(self.fatal(producing, code)),
                     Verdict::Record(reason) => {
                         let cause = refusal(reason, code, &topic, messages, row);
                         sent.rejected.push(Rejected { row, cause });
@@ -168,6 +166,7 @@ impl Open {
     /// Enters what became of rows into `written`, except those that a broker refused with their whole batch.
     fn sort_out(
         &self,
+        producing: &Producing,
         messages: &Messages,
         failed: Vec<(u32, RDKafkaErrorCode)>,
         written: &mut Written,
@@ -177,7 +176,7 @@ impl Open {
                 continue;
             }
             match self.judge(code) {
-                Verdict::Fatal => return Err(self.fatal(code)),
+                Verdict::Fatal => return Err(self.fatal(producing, code)),
                 Verdict::Record(reason) => {
                     let topic = self.topic.topic(messages, row as usize).unwrap_or(Cow::Borrowed(""));
                     let cause = refusal(reason, code, &topic, messages, row);
@@ -194,21 +193,27 @@ impl Open {
 
     /// A broker refuses a whole batch for one of its rows. Sends the rows again in smaller and smaller groups, with nothing else
     /// on its way, until those at fault stand alone.
-    async fn single_out(&self, messages: &Messages, rows: Vec<u32>, written: &mut Written) -> Result<(), SinkError> {
-        let mut turn = self.turn.lock().await;
-        self.wait_until_empty().await;
+    async fn single_out(
+        &self,
+        producing: &Producing,
+        messages: &Messages,
+        rows: Vec<u32>,
+        written: &mut Written,
+    ) -> Result<(), SinkError> {
+        let mut turn = producing.turn.lock().await;
+        producing.wait_until_empty().await;
         let mut groups = vec![rows];
         while let Some(mut group) = groups.pop() {
             let rest = group.split_off(group.len().div_ceil(2));
             if !rest.is_empty() {
                 groups.push(rest);
             }
-            let sent = self.send(&mut turn.handles, messages, &group).await?;
+            let sent = self.send((producing, &mut turn.handles), messages, &group).await?;
             let failed = sent.pending.done().await;
             written.rejected.extend(sent.rejected);
             written.retryable.extend(sent.retryable);
             let suspects = refused_as_batch(&failed);
-            self.sort_out(messages, failed, written)?;
+            self.sort_out(producing, messages, failed, written)?;
             match (suspects.as_slice(), group.len()) {
                 ([], _) => {}
                 ([(row, code)], 1) => {
@@ -224,16 +229,6 @@ impl Open {
             }
         }
         Ok(())
-    }
-
-    async fn wait_until_empty(&self) {
-        while self.n_rows() > 0 {
-            self.deliveries.watch();
-            if self.n_rows() == 0 {
-                return;
-            }
-            self.deliveries.next().await;
-        }
     }
 
     async fn create_missing(&self, messages: &Messages, known: &mut HashSet<String>) -> Result<(), SinkError> {
@@ -263,8 +258,29 @@ impl Open {
         }
     }
 
-    fn fatal(&self, code: RDKafkaErrorCode) -> SinkError {
-        match (self.producer.client().fatal_error(), &self.topic, verdict(code)) {
+    /// In a transaction one row that is not delivered dooms all.
+    fn doomed(&self, producing: &Producing, code: RDKafkaErrorCode, messages: &Messages, row: u32) -> SinkError {
+        match self.judge(code) {
+            Verdict::Retryable => {
+                SinkError::retryable_from(format!("a row of a transaction was not delivered: {code}"), code)
+            }
+            // It would be the same again and again.
+            Verdict::Record(reason) => {
+                let topic = self.topic.topic(messages, row as usize).unwrap_or(Cow::Borrowed(""));
+                let what = refusal(reason, code, &topic, messages, row).detail;
+                SinkError::fatal_from(
+                    format!(
+                        "{what}; so it refuses the transaction: raise its limits, or set a lower message.max.bytes"
+                    ),
+                    code,
+                )
+            }
+            Verdict::Fatal => self.fatal(producing, code),
+        }
+    }
+
+    fn fatal(&self, producing: &Producing, code: RDKafkaErrorCode) -> SinkError {
+        match (producing.producer.client().fatal_error(), &self.topic, verdict(code)) {
             (Some((code, why)), ..) => SinkError::fatal_from(format!("the producer cannot go on: {why}"), code),
             (None, TopicRule::Fixed(name), Verdict::Record(Reason::NoTarget)) => {
                 SinkError::fatal_from(format!("topic {name:?} does not exist any more"), code)
@@ -284,7 +300,7 @@ fn refused_as_batch(failed: &[(u32, RDKafkaErrorCode)]) -> Vec<(u32, RDKafkaErro
     failed.iter().filter(|(_, code)| BATCH_WIDE.contains(code)).copied().collect()
 }
 
-fn refusal(reason: Reason, code: RDKafkaErrorCode, topic: &str, messages: &Messages, row: u32) -> Cause {
+fn refusal(reason: Reason, why: impl std::fmt::Display, topic: &str, messages: &Messages, row: u32) -> Cause {
     let n_bytes = messages.payload(row as usize).map_or(0, <[u8]>::len);
-    Cause::new(reason, format!("topic {topic:?} does not take this message of {n_bytes} bytes: {code}"))
+    Cause::new(reason, format!("topic {topic:?} does not take this message of {n_bytes} bytes: {why}"))
 }

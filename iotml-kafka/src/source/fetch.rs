@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use iotml_core::batch::{Coordinate, Message, Position, RawBatch, RawMessage};
 use iotml_core::source::SourceError;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::commits::Commits;
-use super::context::FetchContext;
 use super::gap::{Gap, Jump};
 use super::metrics::SourceMetrics;
 use super::rebalance::Leaving;
-use super::{Settings, Shared};
+use super::{FetchConsumer, Settings, Shared};
 use crate::client::{Fetched, MessageQueue, Verdict, verdict, watermarks};
 
 /// How long the thread sits on one queue before it looks at everything else.
@@ -33,7 +32,7 @@ pub(super) struct Fetcher {
     // The queues are dropped before their consumer, in this order.
     pub queue: MessageQueue,
     pub commits: Commits,
-    pub consumer: BaseConsumer<FetchContext>,
+    pub consumer: Arc<FetchConsumer>,
     pub settings: Settings,
     pub shared: Arc<Shared>,
     pub metrics: SourceMetrics,
@@ -44,20 +43,17 @@ pub(super) struct Fetcher {
     /// When the last assignment was carried out.
     pub settled: Option<Instant>,
     last_commit: Instant,
+    /// When a rewind that failed is tried again.
+    pub next_rewind: Option<Instant>,
     /// The batch being filled, and since when.
-    open: RawBatch,
+    pub open: RawBatch,
     open_since: Instant,
     /// The pipeline was told that nothing is waiting.
-    idle: bool,
+    pub idle: bool,
 }
 
 impl Fetcher {
-    pub fn new(
-        consumer: BaseConsumer<FetchContext>,
-        settings: Settings,
-        shared: Arc<Shared>,
-        metrics: SourceMetrics,
-    ) -> Self {
+    pub fn new(consumer: Arc<FetchConsumer>, settings: Settings, shared: Arc<Shared>, metrics: SourceMetrics) -> Self {
         let queue = MessageQueue::new(&consumer, settings.config.max_batch_rows);
         let commits = Commits::new(&consumer);
         Self {
@@ -71,6 +67,7 @@ impl Fetcher {
             deferred: None,
             settled: None,
             last_commit: Instant::now(),
+            next_rewind: None,
             open: RawBatch::default(),
             open_since: Instant::now(),
             idle: false,
@@ -97,6 +94,7 @@ impl Fetcher {
             Some(Err(error)) => self.consumer_error(&error),
         }
         self.serve_rebalances();
+        self.serve_rewind();
         self.serve_commits(Duration::ZERO);
         if self.last_commit.elapsed() >= self.settings.config.commit_interval.0 {
             self.commit(|_| true);

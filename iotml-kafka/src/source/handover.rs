@@ -60,6 +60,12 @@ impl Handover {
         self.ready.notify_one();
     }
 
+    /// Takes back what [`Handover::idle`] and [`Handover::end`] have said: more is to come.
+    pub fn more(&self) {
+        let mut queue = self.lock();
+        (queue.idle, queue.end) = (false, false);
+    }
+
     /// Whether batches are waiting.
     pub fn has_batches(&self) -> bool {
         !self.lock().batches.is_empty()

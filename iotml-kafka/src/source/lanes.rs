@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use iotml_core::batch::{Ack, Lane, LaneInfo};
+use iotml_core::source::NextOffset;
 
 /// The open lanes of a source. They are few, so a scan finds one fast enough.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     open: Vec<OpenLane>,
     next: u32,
+    /// Offsets are committed by the transactions of a sink, and none is ever due here.
+    pub transactional: bool,
 }
 
 /// One partition in one assignment.
@@ -53,6 +56,13 @@ impl OpenLane {
         seq
     }
 
+    /// The offset behind the message of number `through`.
+    fn offset_behind(&self, through: u64) -> Option<i64> {
+        let through = through.min(self.next_seq.checked_sub(1)?);
+        let run = self.runs.iter().rev().find(|run| run.seq <= through)?;
+        Some(run.offset + (through - run.seq) as i64 + 1)
+    }
+
     fn ack(&mut self, through: u64) {
         // A defect of the caller; committing beyond what was read would lose messages.
         let Some(last) = self.next_seq.checked_sub(1) else { return };
@@ -60,9 +70,7 @@ impl OpenLane {
         while self.runs.get(1).is_some_and(|next| next.seq <= through) {
             self.runs.pop_front();
         }
-        let Some(run) = self.runs.front().filter(|run| run.seq <= through) else { return };
-        let next = run.offset + (through - run.seq) as i64 + 1;
-        self.acked = self.acked.max(Some(next));
+        self.acked = self.acked.max(self.offset_behind(through));
     }
 
     /// The offset to commit, if it has not been committed yet.
@@ -136,13 +144,23 @@ impl Lanes {
     /// Offsets to commit of the lanes that `pick` picks; taken as committed until [`Lanes::commit_failed`].
     pub fn take_uncommitted(&mut self, pick: impl Fn(Lane) -> bool) -> Vec<(Arc<str>, i32, i64)> {
         let mut offsets = Vec::new();
-        for open in self.open.iter_mut().filter(|open| pick(open.lane)) {
+        for open in self.open.iter_mut().filter(|open| pick(open.lane) && !self.transactional) {
             if let Some(offset) = open.uncommitted() {
                 open.committed = Some(offset);
                 offsets.push((open.topic.clone(), open.partition, offset));
             }
         }
         offsets
+    }
+
+    /// What a transaction commits for these acknowledgements; `None` if one of the lanes is gone (invariant 3).
+    pub fn offsets(&self, acks: &[Ack]) -> Option<Vec<NextOffset>> {
+        let next = |ack: &Ack| {
+            let open = self.open.iter().find(|open| open.lane == ack.lane)?;
+            let offset = open.offset_behind(ack.through)?;
+            Some(NextOffset { topic: open.topic.clone(), partition: open.partition, offset })
+        };
+        acks.iter().map(next).collect()
     }
 
     /// Makes the offsets of a failed commit due again.
@@ -198,6 +216,21 @@ mod tests {
         assert_eq!(due(&mut lanes), [2]);
         lanes.ack(&[Ack { lane, through: 99 }]);
         assert_eq!(due(&mut lanes), [3], "never beyond what was read");
+    }
+
+    #[test]
+    fn inv_9_a_transaction_is_told_offsets_and_nothing_else_is_committed() {
+        let mut lanes = Lanes { transactional: true, ..Lanes::default() };
+        let lane = lanes.open("t", 0, Some(10), None).lane;
+        read(&mut lanes, "t", 0, &[10, 11, 15, 16, 20]);
+        let ack = |through| [Ack { lane, through }];
+        let offset = |lanes: &Lanes, through| lanes.offsets(&ack(through)).map(|next| next[0].offset);
+        assert_eq!([1, 2, 4].map(|through| offset(&lanes, through)), [Some(12), Some(16), Some(21)]);
+        lanes.ack(&ack(2));
+        assert!(due(&mut lanes).is_empty());
+        assert_eq!(offset(&lanes, 3), Some(17), "what was acknowledged before is forgotten, what comes is not");
+        lanes.close(&[lane]);
+        assert_eq!(offset(&lanes, 3), None);
     }
 
     #[test]

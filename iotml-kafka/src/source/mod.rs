@@ -10,17 +10,18 @@ mod handover;
 mod lanes;
 mod metrics;
 mod rebalance;
+mod rewind;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 
 use async_trait::async_trait;
 use iotml_core::batch::{Ack, Lane};
 use iotml_core::error::ConfigError;
-use iotml_core::pipeline::TaskContext;
+use iotml_core::pipeline::{Delivery, TaskContext};
 use iotml_core::plugin::BuildContext;
-use iotml_core::source::{Demand, Source, SourceError, SourceEvent};
+use iotml_core::source::{Demand, Source, SourceError, SourceEvent, SourceOffsets};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::oneshot;
 
@@ -33,7 +34,7 @@ use self::fetch::Fetcher;
 use self::handover::Handover;
 use self::lanes::Lanes;
 use self::metrics::SourceMetrics;
-use crate::client::{ConnectError, reach};
+use crate::client::{ConnectError, GroupMember, reach};
 
 /// Reads topics of Kafka as a member of a consumer group.
 ///
@@ -48,15 +49,27 @@ pub struct KafkaSource {
     ended: Option<oneshot::Receiver<()>>,
 }
 
+/// The consumer, owned by the fetch thread.
+type FetchConsumer = BaseConsumer<FetchContext>;
+
 /// What the pipeline's side and the fetch thread share.
-#[derive(Debug)]
 struct Shared {
     handover: Handover,
     lanes: Mutex<Lanes>,
     released: Mutex<Vec<Released>>,
+    /// The pipeline waits for all lanes to begin again at what is committed.
+    rewind: Mutex<Option<oneshot::Sender<()>>>,
+    /// For questions that only it can answer; it ends with the fetch thread.
+    consumer: OnceLock<Weak<FetchConsumer>>,
     stop: AtomicBool,
     /// The fetch thread is gone, and nobody will answer.
     ended: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("handover", &self.handover).field("lanes", &self.lanes).finish_non_exhaustive()
+    }
 }
 
 /// Lanes that the pipeline lets go; dropping it tells the pipeline that they are gone.
@@ -74,10 +87,16 @@ impl KafkaSource {
             handover: Handover::new(settings.config.prefetch.0),
             lanes: Mutex::default(),
             released: Mutex::default(),
+            rewind: Mutex::default(),
+            consumer: OnceLock::new(),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
         Ok(Self { settings, shared: Arc::new(shared), ended: None })
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,6 +106,7 @@ impl Source for KafkaSource {
         let (opened, open) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let (settings, shared) = (self.settings.clone(), self.shared.clone());
+        self.lanes().transactional = task.delivery == Delivery::ExactlyOnce;
         let metrics = SourceMetrics::new(&task.metrics);
         let work = move || {
             let _ending = ending;
@@ -94,6 +114,9 @@ impl Source for KafkaSource {
             match connect(&settings) {
                 Err(error) => drop(opened.send(Err(error))),
                 Ok(consumer) => {
+                    let consumer = Arc::new(consumer);
+                    // Set once, because a source is opened once.
+                    let _ = shared.consumer.set(Arc::downgrade(&consumer));
                     let fetcher = Fetcher::new(consumer, settings, shared, metrics);
                     if opened.send(Ok(())).is_ok() {
                         fetcher.run();
@@ -113,7 +136,37 @@ impl Source for KafkaSource {
     }
 
     fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError> {
-        self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).ack(acks);
+        self.lanes().ack(acks);
+        Ok(())
+    }
+
+    fn is_transactional(&self) -> bool {
+        true
+    }
+
+    fn offsets(&mut self, acks: &[Ack]) -> Result<SourceOffsets, SourceError> {
+        let consumer = self.shared.consumer.get().and_then(Weak::upgrade);
+        let consumer = consumer.ok_or_else(|| SourceError::fatal("the source is closed"))?;
+        // Before the lanes are looked at: while a lane is open its partition is ours, or the member's generation is an old one,
+        // which the group refuses. The other way round, a new membership might vouch for what was read in the old one.
+        let member = GroupMember::of(&consumer);
+        drop(consumer);
+        let next = self.lanes().offsets(acks);
+        let (Some(member), Some(next)) = (member, next) else {
+            return Err(SourceError::retryable("partitions are gone, and what was read of them cannot be committed"));
+        };
+        let reader = member.to_bytes().map_err(|error| SourceError::fatal_from(error.to_string(), error))?;
+        Ok(SourceOffsets { next, reader })
+    }
+
+    async fn rewind(&mut self) -> Result<(), SourceError> {
+        let (answer, answered) = oneshot::channel();
+        *self.shared.rewind.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        if self.shared.ended.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Dropped without an answer when the thread has ended, whose last words come by `poll`.
+        let _ = answered.await;
         Ok(())
     }
 
@@ -158,11 +211,12 @@ impl Drop for Alarm {
         let mut waiting = self.0.released.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.ended.store(true, Ordering::Release);
         waiting.clear();
+        self.0.rewind.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
-fn connect(settings: &Settings) -> Result<BaseConsumer<FetchContext>, SourceError> {
-    let consumer: BaseConsumer<FetchContext> = settings
+fn connect(settings: &Settings) -> Result<FetchConsumer, SourceError> {
+    let consumer: FetchConsumer = settings
         .client
         .create_with_context(FetchContext::default())
         .map_err(|error| SourceError::fatal_from("the Kafka consumer cannot be made", error))?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use iotml_core::batch::Lane;
 use iotml_core::source::{SourceError, SourceEvent};
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -90,9 +90,20 @@ impl Fetcher {
             self.shared.handover.event(Err(SourceError::fatal_from("partitions cannot be taken over", error)));
         }
         if fixed.count() > 0 {
-            self.send_commit(&fixed);
+            self.fix(&fixed);
         }
         self.settled = Some(Instant::now());
+    }
+
+    /// Commits where a new group begins. A transaction may not be overtaken by it, and so does not begin before its end.
+    fn fix(&mut self, begins: &TopicPartitionList) {
+        let is_transactional = self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).transactional;
+        if !is_transactional {
+            self.send_commit(begins);
+        } else if let Err(error) = self.consumer.commit(begins, CommitMode::Sync) {
+            let message = "where a new group begins cannot be committed";
+            self.shared.handover.event(Err(SourceError::fatal_from(message, error)));
+        }
     }
 
     fn hand_back(&mut self, list: TopicPartitionList, lost: bool) {

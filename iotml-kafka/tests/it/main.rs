@@ -8,6 +8,7 @@ mod cluster;
 mod configured;
 mod conformance;
 mod delivery;
+mod exactly_once;
 mod gaps;
 mod log;
 mod log_bad;
