@@ -3,6 +3,7 @@
 
 mod bare;
 mod compare;
+mod delivery;
 mod fill;
 mod measure;
 mod model;
@@ -10,7 +11,7 @@ mod pipeline;
 mod plan;
 mod read;
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +40,8 @@ enum Step {
     Iotml,
     /// Compare the outputs of all three.
     Compare,
+    /// Fill the topic, and run the iotml pipeline with either guarantee of delivery in turns.
+    Delivery,
     /// Only read and decode the topic: rdkafka's poll loop, by hand.
     ReadBare,
     /// The same with the log reader, the decoder and the feature matrix of iotml.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Some(Step::Bare) => measure::measured(|| bare::run(&plan)),
         Some(Step::Iotml) => measure::measured(|| pipeline::run(&plan)),
         Some(Step::Compare) => compare::run(&plan),
+        Some(Step::Delivery) => delivery::run(&plan),
         Some(Step::ReadBare) => measure::measured(|| read::bare(&plan)),
         Some(Step::ReadLog) => measure::measured(|| read::log(&plan)),
         None => all(&plan),
@@ -85,13 +89,7 @@ fn all(plan: &Plan) -> Result<(), Failure> {
                 command.arg(name);
             }
             plan.create_output(name)?;
-            let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-            if !output.status.success() {
-                return Err(format!("{name} failed with {}", output.status).into());
-            }
-            let text = String::from_utf8(output.stdout)?;
-            let line = text.lines().last().ok_or("a run printed nothing")?;
-            let measured: Measured = serde_json::from_str(line)?;
+            let measured = measure::of_process(command)?;
             eprintln!("run {}  {name:<7} {measured}", run + 1);
             results[peer].push(measured);
         }

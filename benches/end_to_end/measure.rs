@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -26,11 +27,13 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn rate(&self) -> f64 {
+    /// Records a second.
+    pub fn rate(&self) -> f64 {
         self.records as f64 / self.seconds
     }
 
-    fn cpu_per_million(&self) -> f64 {
+    /// CPU seconds for a million records.
+    pub fn cpu_per_million(&self) -> f64 {
         self.cpu_seconds * 1e6 / self.records as f64
     }
 }
@@ -71,6 +74,16 @@ pub fn measured(run: impl FnOnce() -> Result<Done, Failure>) -> Result<(), Failu
     Ok(())
 }
 
+/// Runs a step as a process of its own, and takes what it printed last.
+pub fn of_process(mut step: Command) -> Result<Measured, Failure> {
+    let output = step.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("{step:?} failed with {}", output.status).into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    Ok(serde_json::from_str(text.lines().last().ok_or("a run printed nothing")?)?)
+}
+
 /// User and system time of this process.
 fn cpu_seconds() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/self/stat")?;
@@ -103,13 +116,16 @@ impl Stopwatch {
     }
 }
 
+/// The median of a figure over some runs.
+pub fn median(runs: &[Measured], of: &dyn Fn(&Measured) -> f64) -> f64 {
+    let mut values: Vec<f64> = runs.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// Medians and ratios.
 pub fn print_table(results: &[Vec<Measured>; 3], plan: &Plan) {
-    let median = |of: &dyn Fn(&Measured) -> f64, peer: usize| {
-        let mut values: Vec<f64> = results[peer].iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    };
+    let median = |of: &dyn Fn(&Measured) -> f64, peer: usize| median(&results[peer], of);
     println!("{} records, {} partitions, medians of {} interleaved runs", plan.records, plan.partitions, plan.runs);
     println!("| | k records/s | CPU s per million | peak MB | rate / bare |");
     println!("| --- | --- | --- | --- | --- |");

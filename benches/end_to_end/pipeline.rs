@@ -36,11 +36,13 @@ pub fn run(plan: &Plan) -> Result<Done, Failure> {
 fn configuration(plan: &Plan) -> String {
     let Plan { kafka, registry, prefix, model, .. } = plan;
     let (input, output) = (plan.input(), plan.output("iotml"));
+    let guarantee = if plan.exactly_once { "exactly_once" } else { "at_least_once" };
     let model = model.display();
     format!(
         r#"
 [pipeline]
 name = "bench"
+"delivery.guarantee" = "{guarantee}"
 
 [source]
 type = "kafka"

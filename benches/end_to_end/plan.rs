@@ -35,6 +35,9 @@ pub struct Plan {
     /// The model.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/cars/cars-autoencoder.onnx"), global = true)]
     pub model: PathBuf,
+    /// The pipeline delivers exactly once.
+    #[arg(long, global = true)]
+    pub exactly_once: bool,
     /// Rows scored at once.
     #[arg(long, default_value_t = 1_000, global = true)]
     pub batch: usize,
@@ -72,7 +75,8 @@ impl Plan {
             ("--model", self.model.display().to_string()),
             ("--batch", self.batch.to_string()),
         ]);
-        pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+        let flag = self.exactly_once.then(|| "--exactly-once".to_owned());
+        pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).chain(flag).collect()
     }
 
     /// A client configuration with the broker set.
