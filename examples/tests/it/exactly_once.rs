@@ -1,7 +1,8 @@
 //! Exactly once under kills: two workers of one group, killed and stopped at random moments, and what a reader of committed
 //! messages finds in the end.
 //!
-//! `IOTML_KILLS` says how many kills (3 if unset), `IOTML_SEED` repeats a run.
+//! `IOTML_KILLS` says how many kills (3 if unset), `IOTML_SEED` repeats a run. A worker is also stopped for longer than its
+//! session with the group lasts and, from 10 kills on, another time for longer than its transaction.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,6 +33,8 @@ const N_CARS: usize = 40;
 const BAD_EVERY: usize = 50;
 /// Longer than the session of a member, so that others take over its partitions.
 const STOPPED: Duration = Duration::from_secs(9);
+/// Longer than a transaction may take, and the cluster to notice: then the worker is fenced.
+const STOPPED_LONG: Duration = Duration::from_secs(25);
 
 struct Topics {
     servers: String,
@@ -280,20 +283,24 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
         assert!(Instant::now() < deadline, "nothing is ever committed:\n{}", workers[0].tail());
         wait(&mut workers, Duration::from_millis(100));
     }
-    let stop_at = random.random_range(0..n_kills.max(1));
-    for kill in 0..n_kills.max(1) {
+    let n_turns = n_kills.max(1);
+    let mut stops = vec![(random.random_range(0..n_turns), STOPPED)];
+    if n_kills >= 10 {
+        stops.push(((stops[0].0 + random.random_range(1..n_turns)) % n_turns, STOPPED_LONG));
+    }
+    for turn in 0..n_turns {
         wait(&mut workers, Duration::from_millis(random.random_range(300..2500)));
         let victim = random.random_range(0..2);
-        if kill == stop_at {
+        if let Some((_, time)) = stops.iter().find(|(at, _)| *at == turn) {
             // The other goes on with its partitions, and then there are two who believe that they have them.
             let zombie = 1 - victim;
             workers[zombie].may_end = true;
             workers[zombie].signal("-STOP");
-            wait(&mut workers, STOPPED);
+            wait(&mut workers, *time);
             workers[zombie].signal("-CONT");
             wait(&mut workers, Duration::from_secs(1));
         }
-        if kill < n_kills {
+        if turn < n_kills {
             workers[victim].kill();
         }
     }
@@ -316,8 +323,9 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
     let n_hidden = topics.read("out", "read_uncommitted").len() - out.len();
     let (good, bad) = (faults(&out, &|seq| !is_bad(seq), n), faults(&dead, &is_bad, n));
     println!(
-        "exactly once: {n_kills} kills, one worker stopped for {STOPPED:?}: {} rows and {} dead letters; doubled {} and {}, \
+        "exactly once: {n_kills} kills, {} times a worker stopped: {} rows and {} dead letters; doubled {} and {}, \
          missing {} and {}, out of order {} and {}; {n_hidden} rows of aborted transactions are not seen; {} workers fenced",
+        stops.len(),
         out.len(),
         dead.len(),
         good.0,

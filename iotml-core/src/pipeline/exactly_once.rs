@@ -69,6 +69,14 @@ impl ExactlyOnce {
         self.doomed.get_or_insert(reason);
     }
 
+    /// Since when a commit is on its way.
+    pub fn committing_since(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Committing(_, since, _) => Some(*since),
+            _ => None,
+        }
+    }
+
     /// When to look again, `in_flight` rows being not yet committed.
     pub fn wakes_at(&self, in_flight: u64) -> Option<Instant> {
         let is_due = matches!(self.phase, Phase::Filling) && in_flight > 0;

@@ -18,7 +18,7 @@ use super::exactly_once::ExactlyOnce;
 use super::outlet::{Duty, Finished, Outlet};
 use super::retry::{Failure, Retry};
 use super::tracker::{BatchId, Tracker};
-use super::{Delivery, PipelineError, PipelineOptions, TaskContext, TaskStages};
+use super::{Delivery, PipelineError, PipelineOptions, Shared, TaskContext, TaskStages};
 use crate::batch::{Batch, Lane, RawBatch};
 use crate::error::{Class, Stage};
 use crate::source::{Demand, Source, SourceEvent};
@@ -74,6 +74,8 @@ impl Task {
         state: Option<Arc<dyn StateStore>>,
         board: Arc<Board>,
     ) -> Self {
+        // A task that is started again shares nothing with the run before.
+        let context = TaskContext { shared: Shared::default(), ..context };
         let metrics = &context.metrics;
         let mut outlets: Vec<Outlet> = Vec::new();
         for route in stages.routes {
@@ -438,6 +440,8 @@ impl Task {
     fn show(&mut self) {
         let audit = self.tracker.audit();
         self.metrics.update(audit, self.tracker.n_bytes());
-        self.board.update(audit, self.tracker.oldest(), self.partitions.len());
+        let committing = self.exactly_once.as_ref().and_then(ExactlyOnce::committing_since);
+        let oldest = self.tracker.oldest().into_iter().chain(committing).min();
+        self.board.update(audit, oldest, self.partitions.len());
     }
 }

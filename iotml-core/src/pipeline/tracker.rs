@@ -30,18 +30,20 @@ pub(super) enum Outcome {
 }
 
 impl Audit {
-    /// One row less in flight.
-    fn done(&mut self, outcome: Outcome) {
+    /// So many rows less in flight.
+    fn done(&mut self, outcome: Outcome, n_rows: u64) {
         let count = match outcome {
             Outcome::Filtered => &mut self.filtered,
             Outcome::Delivered => &mut self.delivered,
             Outcome::Skipped => &mut self.skipped,
             Outcome::DeadLettered => &mut self.dead_lettered,
         };
-        *count += 1;
-        self.in_flight -= 1;
+        *count += n_rows;
+        self.in_flight -= n_rows;
     }
 }
+
+const OUTCOMES: [Outcome; 4] = [Outcome::Filtered, Outcome::Delivered, Outcome::Skipped, Outcome::DeadLettered];
 
 /// Counts, for every row in flight, the required routes still open, and acknowledges the contiguous prefix of each lane.
 #[derive(Debug, Default)]
@@ -54,8 +56,9 @@ pub(super) struct Tracker {
     n_bytes: usize,
     /// Rows received and not yet done.
     n_rows: usize,
-    /// Exactly once: what is done counts only when it is committed. What became of the rows of batches that wait for that.
-    uncommitted: Option<Vec<(BatchId, Vec<Outcome>)>>,
+    /// Exactly once: what is done counts only when it is committed. How many rows of each batch that waits for that had each
+    /// outcome.
+    uncommitted: Option<Vec<(BatchId, [u64; 4])>>,
     audit: Audit,
 }
 
@@ -172,7 +175,7 @@ impl Tracker {
                 continue;
             }
             if self.uncommitted.is_none() {
-                self.audit.done(batch.outcome[row]);
+                self.audit.done(batch.outcome[row], 1);
             }
             self.n_rows -= 1;
             batch.n_open -= 1;
@@ -189,7 +192,9 @@ impl Tracker {
         {
             self.n_bytes -= done.n_bytes;
             if let Some(uncommitted) = &mut self.uncommitted {
-                uncommitted.push((id, done.outcome));
+                let mut counts = [0; 4];
+                done.outcome.iter().for_each(|outcome| counts[*outcome as usize] += 1);
+                uncommitted.push((id, counts));
             }
         }
     }
@@ -237,10 +242,10 @@ impl Tracker {
         }
         let audit = &mut self.audit;
         self.uncommitted.iter_mut().for_each(|uncommitted| {
-            uncommitted.retain(|(id, outcomes)| {
+            uncommitted.retain(|(id, counts)| {
                 let is_behind = *id >= cut.before;
                 if !is_behind {
-                    outcomes.iter().for_each(|outcome| audit.done(*outcome));
+                    OUTCOMES.iter().for_each(|outcome| audit.done(*outcome, counts[*outcome as usize]));
                 }
                 is_behind
             });
