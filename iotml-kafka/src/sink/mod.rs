@@ -80,7 +80,7 @@ impl Sink for KafkaSink {
                     let cannot = |error| SinkError::fatal_from(format!("topic {name:?} cannot be created"), error);
                     topics.create(name, how).await.map_err(cannot)?;
                     // Others may read it from now on, so it is there for all before this sink counts as open.
-                    check(&settings, Some(name)).await?;
+                    check(settings, Some(name)).await?;
                 }
                 limits = topics.limits(name).await;
             }
