@@ -107,6 +107,8 @@ pub enum Reason {
     Refused,
     /// The record names no topic to go to, or an invalid one.
     NoTarget,
+    /// It came under a topic that nothing in the configuration matches.
+    UnmatchedTopic,
     /// A user's plug-in rejected the row.
     Custom(&'static str),
 }
@@ -130,6 +132,7 @@ impl Reason {
             Reason::OutOfRange => "out_of_range",
             Reason::Refused => "refused",
             Reason::NoTarget => "no_target",
+            Reason::UnmatchedTopic => "unmatched_topic",
             Reason::Custom(word) => word,
         }
     }
@@ -156,6 +159,13 @@ impl Cause {
     /// A cause.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), source: None }
+    }
+
+    /// Of a message of `n_bytes` that is over a source's `limit`.
+    pub fn over_limit(n_bytes: usize, limit: usize) -> Self {
+        let detail =
+            format!("{n_bytes} bytes are more than max_message_bytes, which is {limit}; what is over is cut off");
+        Self::new(Reason::Oversized, detail)
     }
 
     /// The same with the error behind it.

@@ -1,6 +1,7 @@
 //! Raw messages as a source received them, with the positions that acknowledge them.
 
-use super::{Lane, Message, Messages, Position};
+use super::{Lane, Message, Messages, Position, Rejected};
+use crate::error::Cause;
 
 /// Where a message stands in the foreign system, for reports and dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct RawBatch {
     messages: Messages,
     positions: Vec<Position>,
     coordinates: Vec<Coordinate>,
+    rejected: Vec<Rejected>,
 }
 
 impl RawBatch {
@@ -42,6 +44,7 @@ impl RawBatch {
             messages: Messages::with_capacity(rows, bytes),
             positions: Vec::with_capacity(rows),
             coordinates: Vec::with_capacity(rows),
+            rejected: Vec::new(),
         }
     }
 
@@ -56,6 +59,48 @@ impl RawBatch {
     /// Adds a header to the message appended last. Panics if there is none.
     pub fn push_header(&mut self, name: &str, value: Option<&[u8]>) {
         self.messages.push_header(name, value);
+    }
+
+    /// Says that the message appended last can be no row, and why: it becomes a dead letter of the source, and no stage sees it.
+    /// Panics if there is none.
+    pub fn reject(&mut self, cause: Cause) {
+        assert!(!self.is_empty(), "a cause needs a message");
+        self.rejected.push(Rejected { row: self.len() as u32 - 1, cause });
+    }
+
+    /// The messages that can be no rows, in ascending order.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// A copy of the messages at `rows`, which ascend, with their headers and causes.
+    pub fn take(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+        let mut taken = Self::default();
+        let mut causes = self.rejected.iter().peekable();
+        for row in rows {
+            let message = self.messages.message(row);
+            taken.push(RawMessage { message, position: self.positions[row], coordinate: self.coordinates[row] });
+            self.messages.headers().of(row).for_each(|header| taken.push_header(header.name, header.value));
+            while causes.next_if(|rejected| (rejected.row as usize) < row).is_some() {}
+            if let Some(rejected) = causes.next_if(|rejected| rejected.row as usize == row) {
+                taken.reject(rejected.cause.clone());
+            }
+        }
+        taken
+    }
+
+    /// A copy in which the messages that can be no rows have nothing but their places, so that a decoder does not see them.
+    pub(crate) fn without_rejected(&self) -> Self {
+        let mut shown = Self::with_capacity(self.len(), self.messages.n_bytes());
+        let mut causes = self.rejected.iter().peekable();
+        for row in 0..self.len() {
+            let is_rejected = causes.next_if(|rejected| rejected.row as usize == row).is_some();
+            let message = if is_rejected { Message::default() } else { self.messages.message(row) };
+            shown.push(RawMessage { message, position: self.positions[row], coordinate: self.coordinates[row] });
+            let headers = self.messages.headers().of(row).filter(|_| !is_rejected);
+            headers.for_each(|header| shown.push_header(header.name, header.value));
+        }
+        shown
     }
 
     /// The messages.
@@ -99,5 +144,49 @@ impl RawBatch {
     /// Bytes held, which count against the pipeline's memory bound.
     pub fn n_bytes(&self) -> usize {
         self.messages.n_bytes() + self.len() * (size_of::<Position>() + size_of::<Coordinate>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Reason;
+
+    fn batch() -> RawBatch {
+        let mut batch = RawBatch::default();
+        for seq in 0..5u64 {
+            let payload = [seq as u8];
+            batch.push(RawMessage {
+                message: Message { payload: Some(&payload), key: Some(b"k"), ..Message::default() },
+                position: Position { lane: Lane(0), seq },
+                coordinate: Coordinate::NONE,
+            });
+            batch.push_header("n", Some(&payload));
+            if seq % 2 == 1 {
+                batch.reject(Cause::new(Reason::Oversized, format!("message {seq}")));
+            }
+        }
+        batch
+    }
+
+    #[test]
+    fn messages_that_are_taken_keep_their_causes() {
+        let taken = batch().take([0, 3, 4]);
+        let causes: Vec<_> = taken.rejected().iter().map(|it| (it.row, it.cause.detail.as_str())).collect();
+        assert_eq!(causes, [(1, "message 3")]);
+        assert_eq!((taken.len(), taken.position(1).seq, taken.messages().payload(1)), (3, 3, Some(&[3][..])));
+        assert_eq!(taken.messages().headers().last(2, "n").and_then(|it| it.value), Some(&[4][..]));
+    }
+
+    #[test]
+    fn a_decoder_sees_only_places_of_what_can_be_no_row() {
+        let shown = batch().without_rejected();
+        for row in 0..5 {
+            let is_shown = row % 2 == 0;
+            assert_eq!(shown.messages().payload(row).is_some(), is_shown);
+            assert_eq!(shown.messages().headers().of(row).count(), usize::from(is_shown));
+            assert_eq!(shown.position(row).seq, row as u64);
+        }
+        assert!(shown.rejected().is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::PipelineError;
-use super::dead_letter::DeadLetter;
+use super::dead_letter::{self, DeadLetter};
 use super::retry::Failure;
 use crate::batch::{Batch, RawBatch, StageOutput};
 use crate::decode::Decoder;
@@ -29,19 +29,28 @@ pub(super) struct Chained {
 
 impl Chain {
     /// Runs all stages over one batch of messages. The decoder has been prepared for it.
-    pub fn run(&mut self, raw: &Arc<RawBatch>) -> Result<Chained, Failure> {
+    ///
+    /// `shown` is `raw` as the decoder may see it.
+    pub fn run(&mut self, raw: &RawBatch, shown: &Arc<RawBatch>) -> Result<Chained, Failure> {
         let mut letters = Vec::new();
-        let input = Batch::undecoded(raw.clone());
-        let decoded = self.decoder.decode(raw);
+        let input = Batch::undecoded(shown.clone());
+        let decoded = self.decoder.decode(shown);
         let decoded = decoded.map_err(|error| Failure::of(error.class(), Stage::Decode, "decode", error))?;
         let mut batch = settle(&input, decoded, Stage::Decode, &"decode".into(), &mut letters)?;
+        if !raw.rejected().is_empty() {
+            batch = without_rejected(raw, batch, &mut letters)?;
+        }
         for (name, preprocessor) in &mut self.preprocessors {
+            // Without a row there may be no columns either, which a stage would take for a mistake of the configuration.
+            if batch.is_empty() {
+                break;
+            }
             let input = batch.clone();
             let output = preprocessor.apply(batch);
             let output = output.map_err(|error| Failure::of(error.class(), Stage::Preprocess, name, error))?;
             batch = settle(&input, output, Stage::Preprocess, name, &mut letters)?;
         }
-        if let Some(scorer) = &mut self.scorer {
+        if let Some(scorer) = self.scorer.as_mut().filter(|_| !batch.is_empty()) {
             let input = batch.clone();
             let output = scorer.score(batch);
             let output = output.map_err(|error| Failure::of(error.class(), Stage::Score, "score", error))?;
@@ -63,6 +72,17 @@ impl Chain {
         }
         stateful
     }
+}
+
+/// Puts the source's own dead letters in the place of whatever the decoder made of those messages.
+fn without_rejected(raw: &RawBatch, batch: Batch, letters: &mut Vec<DeadLetter>) -> Result<Batch, Failure> {
+    let mut is_row = vec![true; raw.len()];
+    raw.rejected().iter().for_each(|rejected| is_row[rejected.row as usize] = false);
+    letters.retain(|letter| is_row[letter.origin as usize]);
+    letters.extend(dead_letter::of_source(raw));
+    let keep: Vec<bool> = (0..batch.len()).map(|row| is_row[batch.origin(row)]).collect();
+    let kept = batch.filter(&keep).map_err(|error| Failure::of(Class::Fatal, Stage::Source, "source", error))?;
+    Ok(kept.0)
 }
 
 /// Checks that the stage said what became of every row, and turns its rejections into dead letters.

@@ -1,9 +1,10 @@
 //! A rejected row as a message: the original bytes, with Kafka Connect's context headers and our own.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use super::TaskContext;
-use crate::batch::{Messages, RawBatch};
+use crate::batch::{Messages, RawBatch, Rejected};
 use crate::error::{Cause, Stage};
 
 /// Kafka Connect's names for the context of an error.
@@ -26,10 +27,21 @@ pub mod header {
     pub const EXCEPTION: &str = "__connect.errors.exception.class.name";
     /// The detail.
     pub const MESSAGE: &str = "__connect.errors.exception.message";
+    /// What lies behind the detail, one cause a line, where there is more to tell.
+    pub const STACKTRACE: &str = "__connect.errors.exception.stacktrace";
     /// Ours: the reason in one word, as in the metrics.
     pub const REASON: &str = "iotml.errors.reason";
     /// Ours: the instance of the worker.
     pub const INSTANCE: &str = "iotml.errors.instance";
+    /// Ours: bytes of the whole payload, where only its beginning was kept because it is over a limit.
+    pub const CUT: &str = "iotml.errors.payload.bytes";
+    /// Ours, on a message that was fed back and not on the dead letter alone: how often that was done.
+    pub const REPLAYS: &str = "iotml.replays";
+
+    /// Whether a header of this name tells the context of an error, so that it goes when the message is fed back.
+    pub fn is_context(name: &str) -> bool {
+        name.starts_with("__connect.errors.") || name.starts_with("iotml.errors.")
+    }
 }
 
 /// A row on its way to the dead-letter sink.
@@ -43,6 +55,18 @@ pub(super) struct DeadLetter {
     pub name: Arc<str>,
     /// Why.
     pub cause: Cause,
+}
+
+/// The messages that the source itself gave a cause.
+pub(super) fn of_source(raw: &RawBatch) -> Vec<DeadLetter> {
+    let rejected = raw.rejected().iter();
+    let letter = |rejected: &Rejected| DeadLetter {
+        origin: rejected.row,
+        stage: Stage::Source,
+        name: "source".into(),
+        cause: rejected.cause.clone(),
+    };
+    rejected.map(letter).collect()
 }
 
 /// The messages to write: payload, key, time and headers as received, then the context.
@@ -74,6 +98,22 @@ pub(super) fn messages(raw: &RawBatch, letters: &[DeadLetter], task: &TaskContex
         for (name, value) in context {
             messages.push_header(name, Some(value.as_bytes()));
         }
+        if let Some(trace) = causes(&letter.cause) {
+            messages.push_header(header::STACKTRACE, Some(trace.as_bytes()));
+        }
     }
     messages
+}
+
+/// The errors behind a cause, one a line, in the manner of a stack trace.
+fn causes(cause: &Cause) -> Option<String> {
+    let mut behind = cause.source()?;
+    let mut trace = cause.to_string();
+    loop {
+        trace.push_str(&format!("\ncaused by: {behind}"));
+        match behind.source() {
+            Some(next) => behind = next,
+            None => return Some(trace),
+        }
+    }
 }

@@ -35,10 +35,11 @@ impl Task {
     }
 
     async fn run_chain(&mut self, id: BatchId, raw: &Arc<RawBatch>) -> Result<(), Failure> {
-        let prepared = self.chain.decoder.prepare(raw).await;
+        let shown = if raw.rejected().is_empty() { raw.clone() } else { Arc::new(raw.without_rejected()) };
+        let prepared = self.chain.decoder.prepare(&shown).await;
         prepared.map_err(|error| Failure::of(error.class(), Stage::Decode, "decode", error))?;
         let start = Instant::now();
-        let chained = self.chain.run(raw)?;
+        let chained = self.chain.run(raw, &shown)?;
         self.metrics.chain_seconds.observe(start.elapsed().as_secs_f64());
         self.reject(id, raw, chained.letters, Opened::No).map_err(Failure::Task)?;
         self.route(id, chained.batch).map_err(Failure::Task)?;
@@ -48,6 +49,9 @@ impl Task {
 
     /// Picks the rows of every route and opens one result per row and required route.
     fn route(&mut self, id: BatchId, batch: Batch) -> Result<(), PipelineError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let mut steps = Vec::new();
         for (at, outlet) in self.outlets.iter().enumerate() {
             let failed = |error: BoxError| PipelineError::stage(Stage::Sink, &outlet.name, error);

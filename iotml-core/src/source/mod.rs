@@ -12,7 +12,7 @@ use crate::batch::{Ack, Lane, LaneInfo, RawBatch};
 use crate::pipeline::TaskContext;
 
 crate::error::stage_error! {
-    /// Why a source cannot go on, or not now. A bad message is not an error: it is yielded as it is.
+    /// Why a source cannot go on, or not now. A bad message is not an error: it is yielded all the same.
     SourceError
 }
 
@@ -73,6 +73,10 @@ pub enum Demand {
 ///    [`Delivery::ExactlyOnce`](crate::pipeline::Delivery) commits nothing itself: it tells what to commit by
 ///    [`offsets`](Source::offsets), and [`ack`](Source::ack) comes when that is done. [`rewind`](Source::rewind) voids all
 ///    lanes and begins new ones at what is committed.
+/// 8. A message that can be no row, because it is over a limit or nothing says what to make of its topic, is yielded in its place
+///    all the same, with its cause by [`RawBatch::reject`]. The pipeline makes a dead letter of it and acknowledges it when that is
+///    durable, as any other. What is over a limit is cut off, and a header
+///    [`CUT`](crate::pipeline::header::CUT) says how long the payload was.
 ///
 /// # Delivery
 /// Nothing is acknowledged to the far side before [`ack`](Source::ack) says so (invariant 1). An unacknowledged message
@@ -80,7 +84,7 @@ pub enum Demand {
 ///
 /// # Errors
 /// `Retryable` makes the pipeline poll again after a back-off; `Fatal` ends the task after a drain. `Record` is not used:
-/// what was received is yielded, and the decoder rejects it.
+/// what was received is yielded, with its cause if the source knows one already, and else the decoder rejects it.
 ///
 /// # Cancellation
 /// `poll` is cancel-safe: dropping its future loses no message and no event.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::MemoryTransaction;
 use crate::batch::{Ack, Coordinate, Lane, LaneInfo, Message, Messages, Position, RawBatch, RawMessage};
+use crate::error::Cause;
 use crate::pipeline::{Delivery, TaskContext};
 use crate::sink::{Outgoing, Sink, SinkError, Transaction, Written};
 use crate::source::{Demand, NextOffset, Source, SourceError, SourceEvent, SourceOffsets};
@@ -40,6 +41,7 @@ struct Log {
     /// A sink, and how many rows it had stored at each acknowledgement.
     witness: Option<Arc<MemorySink>>,
     witnessed: Vec<(usize, Ack)>,
+    refused: HashMap<Vec<u8>, Cause>,
 }
 
 /// What a [`MemorySource`] does at its next poll instead of yielding messages.
@@ -76,6 +78,11 @@ impl MemoryLog {
     pub fn script(&self, next: Scripted) {
         self.lock().script.push_back(next);
         self.shared.changed.notify_one();
+    }
+
+    /// Makes the source reject every message with this payload.
+    pub fn refuse(&self, payload: &[u8], cause: Cause) {
+        self.lock().refused.insert(payload.to_vec(), cause);
     }
 
     /// How many messages are acknowledged.
@@ -206,6 +213,9 @@ impl MemorySource {
                 position: Position { lane: Lane(self.lane), seq },
                 coordinate: Coordinate { partition: 0, offset: (self.base + seq) as i64 },
             });
+            if let Some(cause) = payload.as_ref().and_then(|payload| log.refused.get(payload)) {
+                batch.reject(cause.clone());
+            }
         }
         self.next += batch.len() as u64;
         Some(Ok(SourceEvent::Batch(batch)))
@@ -281,7 +291,7 @@ pub struct MemorySink {
     stored: Arc<Mutex<Messages>>,
     transaction: Option<Arc<MemoryTransaction>>,
     script: Mutex<VecDeque<Result<Written, SinkError>>>,
-    refused: Mutex<HashMap<Vec<u8>, crate::error::Cause>>,
+    refused: Mutex<HashMap<Vec<u8>, Cause>>,
     delay: Mutex<Option<Duration>>,
     max_in_flight: usize,
     changed: Notify,
@@ -310,7 +320,7 @@ impl MemorySink {
     }
 
     /// Refuses every row with this payload for good.
-    pub fn refuse(&self, payload: &[u8], cause: crate::error::Cause) {
+    pub fn refuse(&self, payload: &[u8], cause: Cause) {
         lock(&self.refused).insert(payload.to_vec(), cause);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::batch::{Ack, Lane, Message};
+use crate::error::Reason;
 use crate::pipeline::TaskContext;
 use crate::source::{Demand, Source, SourceEvent};
 
@@ -22,6 +23,12 @@ pub trait SourceHarness: Send {
     /// Makes messages arrive, each payload once, in this order within a lane.
     async fn publish(&mut self, payloads: &[Vec<u8>]);
 
+    /// Makes one message arrive that the source must reject, between what was published before and what is published later, and
+    /// says for which reason; `None` for a source that rejects nothing.
+    async fn publish_unusable(&mut self) -> Option<Reason> {
+        None
+    }
+
     /// Called once, after the first source was opened and polled; for a far side that delivers only to those who are there.
     async fn ready(&mut self) {}
 
@@ -37,7 +44,8 @@ pub trait SourceHarness: Send {
 /// 2. dropping the future of `poll` loses nothing;
 /// 3. with [`Demand::EventsOnly`] no batch comes out;
 /// 4. what was not acknowledged comes again after a restart, what was acknowledged does not (invariant 1);
-/// 5. acknowledgements of unknown lanes are ignored (invariant 3).
+/// 5. acknowledgements of unknown lanes are ignored (invariant 3);
+/// 6. a message that can be no row is yielded in its place with its cause, and is acknowledged as any other (invariant 7).
 pub async fn conforms(harness: &mut dyn SourceHarness) {
     let context = TaskContext::single("conformance");
     let mut source = harness.source().await;
@@ -78,6 +86,31 @@ pub async fn conforms(harness: &mut dyn SourceHarness) {
     again.collect(&mut *source, 25).await;
     assert_eq!(again.sorted(), payloads(40..65), "exactly what was not acknowledged comes again, then what is new");
     source.ack(&again.all_acks()).expect("ack");
+    assert_eq!(again.rejected, [], "good messages are not rejected");
+
+    let mut n_seen = 25;
+    if let Some(reason) = harness.publish_unusable().await {
+        if !harness.sends_ahead() {
+            again.collect(&mut *source, n_seen + 1).await;
+            source.ack(&again.all_acks()).expect("ack");
+        }
+        harness.publish(&payloads(65..66)).await;
+        n_seen += 2;
+        again.collect(&mut *source, n_seen).await;
+        assert_eq!(again.rejected, [reason], "what can be no row is yielded with its cause, and only that");
+        source.ack(&again.all_acks()).expect("ack");
+    }
+    source.close().await.expect("close");
+    drop(source);
+
+    // Whatever was acknowledged, with or without a cause, does not come again.
+    let mut source = harness.source().await;
+    source.open(&context).await.expect("open a third time");
+    let mut last = Seen::default();
+    harness.publish(&payloads(66..67)).await;
+    last.collect(&mut *source, 1).await;
+    assert_eq!(last.sorted(), payloads(66..67), "nothing that was acknowledged comes again");
+    source.ack(&last.all_acks()).expect("ack");
     source.close().await.expect("close");
 }
 
@@ -90,6 +123,7 @@ fn payloads(numbers: std::ops::Range<u32>) -> Vec<Vec<u8>> {
 struct Seen {
     next: HashMap<Lane, u64>,
     payloads: Vec<Vec<u8>>,
+    rejected: Vec<Reason>,
 }
 
 impl Seen {
@@ -144,6 +178,7 @@ impl Seen {
                     let Message { payload, .. } = batch.messages().message(row);
                     self.payloads.push(payload.expect("a payload").to_vec());
                 }
+                self.rejected.extend(batch.rejected().iter().map(|rejected| rejected.cause.reason));
             }
             SourceEvent::Lost { lanes, .. } | SourceEvent::Revoking { lanes, .. } => {
                 self.next.retain(|lane, _| !lanes.contains(lane));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use iotml_core::async_trait;
+use iotml_core::error::{Cause, Reason};
 use iotml_core::sink::Sink;
 use iotml_core::source::Source;
 use iotml_core::testing::sink::{SinkHarness, Stored};
@@ -19,6 +20,12 @@ impl SourceHarness for Memory {
 
     async fn publish(&mut self, payloads: &[Vec<u8>]) {
         self.0.publish(payloads);
+    }
+
+    async fn publish_unusable(&mut self) -> Option<Reason> {
+        self.0.refuse(b"unusable", Cause::new(Reason::Oversized, "as scripted"));
+        self.0.publish([b"unusable"]);
+        Some(Reason::Oversized)
     }
 }
 

@@ -10,5 +10,6 @@ mod exactly_once;
 mod fakes;
 mod http;
 mod json;
+mod letters;
 mod pipeline;
 mod preprocess;

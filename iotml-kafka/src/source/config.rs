@@ -40,6 +40,10 @@ pub struct KafkaSourceConfig {
     /// Bytes of messages fetched ahead of the pipeline, beside librdkafka's own `queued.max.messages.kbytes`.
     #[serde(default = "default_prefetch")]
     pub prefetch: ByteSize,
+    /// Most bytes of payload and key of one message; a larger one becomes a dead letter with the beginning of its payload. Without
+    /// it the limit is the broker's.
+    #[serde(default)]
+    pub max_message_bytes: Option<ByteSize>,
     /// How often acknowledged offsets are committed.
     #[serde(default = "default_commit_interval")]
     pub commit_interval: HumanDuration,
@@ -116,6 +120,7 @@ impl KafkaSourceConfig {
             stop_at_end: false,
             max_batch_rows: default_max_batch_rows(),
             prefetch: default_prefetch(),
+            max_message_bytes: None,
             commit_interval: default_commit_interval(),
             revoke_timeout: default_revoke_timeout(),
             connect_timeout: default_connect_timeout(),
@@ -209,7 +214,13 @@ impl Settings {
         if let Some(name) = config.topics.iter().find(|name| !is_topic_name(name)) {
             return Err(ConfigError::new(format!("{name:?} is not a name a Kafka topic can have")));
         }
-        for (name, value) in [("max_batch_rows", config.max_batch_rows), ("prefetch", config.prefetch.0)] {
+        let max_message = config.max_message_bytes.map_or(usize::MAX, |max| max.0);
+        let at_least_one = [
+            ("max_batch_rows", config.max_batch_rows),
+            ("prefetch", config.prefetch.0),
+            ("max_message_bytes", max_message),
+        ];
+        for (name, value) in at_least_one {
             if value == 0 {
                 return Err(ConfigError::new(format!("{name} must be at least 1")));
             }

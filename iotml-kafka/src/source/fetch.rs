@@ -5,6 +5,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use iotml_core::batch::{Coordinate, Message, Position, RawBatch, RawMessage};
+use iotml_core::error::Cause;
+use iotml_core::pipeline::header;
 use iotml_core::source::SourceError;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
@@ -142,6 +144,7 @@ impl Fetcher {
         }
         let Self { queue, shared, open, settings, metrics, .. } = self;
         let max_rows = settings.config.max_batch_rows;
+        let max_bytes = settings.config.max_message_bytes.map_or(usize::MAX, |max| max.0);
         let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut errors, mut jumps) = (Vec::new(), Vec::new());
         let (mut n_rows, mut n_bytes) = (0, 0);
@@ -171,14 +174,22 @@ impl Fetcher {
             let position = Position { lane: open_lane.lane, seq: open_lane.number(offset) };
             open_lane.finished = open_lane.end.is_some_and(|end| offset + 1 >= end);
             let (payload, key) = (message.payload(), message.key());
+            let (n_payload, n_key) = (payload.map_or(0, <[u8]>::len), key.map_or(0, <[u8]>::len));
             n_rows += 1;
-            n_bytes += payload.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len);
+            n_bytes += n_payload + n_key;
+            let is_over = n_payload + n_key > max_bytes;
+            let (payload, key) =
+                if is_over { (first(payload, max_bytes), first(key, max_bytes)) } else { (payload, key) };
             open.push(RawMessage {
                 message: Message { payload, key, time: message.time(), topic: Some(&open_lane.topic), target: None },
                 position,
                 coordinate: Coordinate { partition: message.partition(), offset },
             });
             message.headers(|name, value| open.push_header(name, value));
+            if is_over {
+                open.push_header(header::CUT, Some(n_payload.to_string().as_bytes()));
+                open.reject(Cause::over_limit(n_payload + n_key, max_bytes));
+            }
             if open.len() >= max_rows || open.n_bytes() >= MAX_BATCH_BYTES {
                 shared.handover.batch(std::mem::take(open));
             }
@@ -291,6 +302,11 @@ impl Fetcher {
         // Dropping the consumer leaves the group, which hands the partitions to others at once.
         self.consumer.context().close();
     }
+}
+
+/// The first `max` bytes.
+fn first(bytes: Option<&[u8]>, max: usize) -> Option<&[u8]> {
+    bytes.map(|bytes| &bytes[..bytes.len().min(max)])
 }
 
 /// An error in the place of a message.

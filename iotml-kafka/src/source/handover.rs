@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use iotml_core::batch::{Lane, Message, RawBatch, RawMessage};
+use iotml_core::batch::{Lane, RawBatch};
 use iotml_core::source::{Demand, SourceError, SourceEvent};
 use tokio::sync::Notify;
 
@@ -136,20 +136,12 @@ fn without(batch: RawBatch, lanes: &[Lane]) -> RawBatch {
     if !batch.positions().iter().any(|position| lanes.contains(&position.lane)) {
         return batch;
     }
-    let mut kept = RawBatch::with_capacity(batch.len(), 0);
-    for row in (0..batch.len()).filter(|row| !lanes.contains(&batch.lane(*row))) {
-        let message = Message { ..batch.messages().message(row) };
-        kept.push(RawMessage { message, position: batch.position(row), coordinate: batch.coordinate(row) });
-        for header in batch.messages().headers().of(row) {
-            kept.push_header(header.name, header.value);
-        }
-    }
-    kept
+    batch.take((0..batch.len()).filter(|row| !lanes.contains(&batch.lane(*row))))
 }
 
 #[cfg(test)]
 mod tests {
-    use iotml_core::batch::{Coordinate, Position};
+    use iotml_core::batch::{Coordinate, Message, Position, RawMessage};
 
     use super::*;
 

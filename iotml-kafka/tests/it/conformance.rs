@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use iotml_core::async_trait;
+use iotml_core::error::Reason;
+use iotml_core::plugin::ByteSize;
 use iotml_core::sink::Sink;
 use iotml_core::source::Source;
 use iotml_core::testing::sink::{SinkHarness, Stored};
@@ -22,7 +24,8 @@ struct Harness<'a> {
 #[async_trait]
 impl SourceHarness for Harness<'_> {
     async fn source(&mut self) -> Box<dyn Source> {
-        let config = self.cluster.reads(&self.topic, &self.group);
+        let mut config = self.cluster.reads(&self.topic, &self.group);
+        config.max_message_bytes = Some(ByteSize(64));
         Box::new(KafkaSource::new(config, &build_context()).unwrap())
     }
 
@@ -30,6 +33,11 @@ impl SourceHarness for Harness<'_> {
         let messages =
             payloads.iter().enumerate().map(|(at, payload)| (at as i32 % 3, "key".to_owned(), text(payload)));
         self.cluster.produce(&self.topic, messages.collect()).await;
+    }
+
+    async fn publish_unusable(&mut self) -> Option<Reason> {
+        self.cluster.produce(&self.topic, vec![(0, "key".to_owned(), "x".repeat(62))]).await;
+        Some(Reason::Oversized)
     }
 }
 

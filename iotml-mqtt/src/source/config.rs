@@ -58,6 +58,10 @@ pub struct MqttSourceConfig {
     /// Bytes received and not yet taken by the pipeline, per task, at which the source stops reading.
     #[serde(default = "default_buffer")]
     pub max_buffer_bytes: ByteSize,
+    /// Most bytes of topic, payload and user properties of one message. A larger one becomes a dead letter with the beginning of its
+    /// payload, so that the dead letter itself finds room in Kafka, whose own limit is 1 MiB by default.
+    #[serde(default = "default_max_message")]
+    pub max_message_bytes: ByteSize,
     /// What receives: `late` acknowledges to the broker only what is durable; `paho` keeps messages in a spool on disk and acknowledges at once.
     #[serde(default)]
     pub backend: BackendKind,
@@ -101,7 +105,8 @@ pub struct SpoolConfig {
     /// Bytes on disk per connection. A full spool stops receiving.
     #[serde(default = "default_spool")]
     pub max_bytes: ByteSize,
-    /// Whether a message is forced to the medium before it is acknowledged, so that it survives a power cut as well as a kill.
+    /// Whether a message is forced to the medium before it is acknowledged, so that it survives a power cut as well as a kill of the
+    /// process. Each message then waits for the disk by itself, one after the other.
     #[serde(default)]
     pub fsync: bool,
 }
@@ -186,6 +191,7 @@ impl MqttSourceConfig {
             headers: KeptHeaders::default(),
             max_qos0_rows: default_qos0_rows(),
             max_buffer_bytes: default_buffer(),
+            max_message_bytes: default_max_message(),
             backend: BackendKind::default(),
             spool: None,
             mqtt_version: MqttVersion::default(),
@@ -202,6 +208,7 @@ impl MqttSourceConfig {
             ("max_batch_rows", self.max_batch_rows),
             ("max_qos0_rows", self.max_qos0_rows),
             ("max_buffer_bytes", self.max_buffer_bytes.0),
+            ("max_message_bytes", self.max_message_bytes.0),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::new(format!("{name} must be at least 1")));
@@ -276,6 +283,10 @@ fn default_spool() -> ByteSize {
 
 fn default_buffer() -> ByteSize {
     ByteSize(32 << 20)
+}
+
+fn default_max_message() -> ByteSize {
+    ByteSize(1_000_000)
 }
 
 fn default_qos0_rows() -> usize {

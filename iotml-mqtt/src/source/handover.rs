@@ -3,6 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use iotml_core::batch::{Coordinate, Message, Position, RawMessage};
+use iotml_core::error::{Cause, Reason};
+use iotml_core::pipeline::header;
 use rumqttc::{Publish, PublishProperties, QoS};
 
 use super::backend::Shared;
@@ -21,20 +23,68 @@ pub(super) fn hand_over(
     let config = &shared.config;
     // It is UTF-8: the client hangs up on a packet with another topic, as MQTT demands.
     let topic = String::from_utf8_lossy(&publish.topic);
-    shared.mapping.map(&topic, mapped);
+    let is_matched = shared.mapping.map(&topic, mapped);
+    let size = Size::of(publish, config.max_message_bytes.0);
+    let cause = match (size.is_over, is_matched) {
+        (false, true) => None,
+        (true, _) => Some(Cause::over_limit(size.n_bytes, config.max_message_bytes.0)),
+        (false, false) => Some(unmatched(&topic)),
+    };
     let tombstone = publish.payload.is_empty() && config.empty_payload == EmptyPayload::Tombstone;
     let message = Message {
-        payload: (!tombstone).then_some(&publish.payload[..]),
+        payload: (!tombstone).then_some(&publish.payload[..size.n_kept]),
         key: Some(mapped.key.as_bytes()),
         time,
         topic: Some(&topic),
         target: mapped.target(),
     };
-    let properties = publish.properties.as_ref();
+    let n_payload = size.is_over.then(|| publish.payload.len().to_string());
+    let properties = publish.properties.as_ref().filter(|_| size.keeps_properties);
     let own = (config.headers == KeptHeaders::All).then(|| own_headers(publish, properties)).into_iter().flatten();
     let sent = (config.headers != KeptHeaders::None).then(|| sent_headers(properties)).into_iter().flatten();
     let raw = RawMessage { message, position, coordinate };
-    shared.inbox.push(raw, sent.chain(own), publish.qos == QoS::AtMostOnce);
+    let cut = n_payload.as_ref().map(|n_payload| (header::CUT, n_payload.as_bytes()));
+    shared.inbox.push(raw, sent.chain(own).chain(cut), cause, publish.qos == QoS::AtMostOnce);
+}
+
+/// How much of a message is kept.
+struct Size {
+    /// Bytes of topic, payload and user properties.
+    n_bytes: usize,
+    is_over: bool,
+    /// Bytes of the payload that are kept.
+    n_kept: usize,
+    keeps_properties: bool,
+}
+
+impl Size {
+    fn of(publish: &Publish, limit: usize) -> Self {
+        let n_payload = publish.payload.len();
+        let n_properties = publish.properties.as_ref().map_or(0, |properties| {
+            let user = properties.user_properties.iter().map(|(name, value)| name.len() + value.len());
+            user.sum::<usize>() + properties.correlation_data.as_ref().map_or(0, |data| data.len())
+        });
+        let n_bytes = publish.topic.len() + n_payload + n_properties;
+        let is_over = n_bytes > limit;
+        // What is small is kept first; all of it fits, but for the little that the context of the dead letter adds.
+        let n_before = publish.topic.len() + n_properties;
+        let keeps_properties = !is_over || n_before <= limit;
+        let n_kept = if !is_over {
+            n_payload
+        } else if keeps_properties {
+            (limit - n_before).min(n_payload)
+        } else {
+            limit.min(n_payload)
+        };
+        Self { n_bytes, is_over, n_kept, keeps_properties }
+    }
+}
+
+fn unmatched(topic: &str) -> Cause {
+    let detail = format!(
+        "no filter of the configuration matches {topic:?}; the broker still knows one of an earlier configuration for this session"
+    );
+    Cause::new(Reason::UnmatchedTopic, detail)
 }
 
 /// What the sender said beside the payload.

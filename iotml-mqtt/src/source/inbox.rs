@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use iotml_core::batch::{RawBatch, RawMessage};
+use iotml_core::error::Cause;
 use iotml_core::source::{Demand, SourceError, SourceEvent};
 use tokio::sync::Notify;
 
@@ -85,11 +86,12 @@ impl Inbox {
         Self { state: Mutex::new(state), changed: Notify::new(), room: Notify::new(), limits }
     }
 
-    /// Adds one message with its headers.
+    /// Adds one message with its headers and, if it can be no row, its cause.
     pub(super) fn push<'a>(
         &self,
         message: RawMessage<'_>,
         headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+        cause: Option<Cause>,
         qos0: bool,
     ) {
         let mut state = self.lock();
@@ -101,6 +103,9 @@ impl Inbox {
         state.filling.push(message);
         for (name, value) in headers {
             state.filling.push_header(name, Some(value));
+        }
+        if let Some(cause) = cause {
+            state.filling.reject(cause);
         }
         state.newest = now;
         state.idle_said = false;
@@ -249,7 +254,7 @@ mod tests {
     fn push(inbox: &Inbox, seq: u64, qos0: bool) {
         let message = Message { payload: Some(b"x"), ..Message::default() };
         let position = Position { lane: Lane(0), seq };
-        inbox.push(RawMessage { message, position, coordinate: Coordinate::NONE }, std::iter::empty(), qos0);
+        inbox.push(RawMessage { message, position, coordinate: Coordinate::NONE }, std::iter::empty(), None, qos0);
     }
 
     async fn rows(inbox: &Inbox) -> usize {

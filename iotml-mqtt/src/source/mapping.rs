@@ -92,14 +92,15 @@ impl Mapping {
         &self.filters
     }
 
-    /// Fills `mapped` by the first filter that matches `topic`; a topic that none matches is its own key.
-    pub(super) fn map(&self, topic: &str, mapped: &mut Mapped) {
+    /// Fills `mapped` by the first filter that matches `topic`, and says whether there is one. A topic that none matches is its
+    /// own key: a broker sends such for as long as it remembers the filters of an earlier configuration.
+    pub(super) fn map(&self, topic: &str, mapped: &mut Mapped) -> bool {
         mapped.key.clear();
         mapped.target.clear();
         mapped.has_target = false;
         let Some(route) = self.routes.iter().find(|route| route.matches(topic, &mut mapped.captured)) else {
             mapped.key.push_str(topic);
-            return;
+            return false;
         };
         let captured = &mapped.captured;
         let value = |place: usize| if place == 0 { topic } else { &topic[captured[place - 1].clone()] };
@@ -108,6 +109,7 @@ impl Mapping {
             target.render(&mut mapped.target, value);
             mapped.has_target = true;
         }
+        true
     }
 }
 
@@ -213,11 +215,11 @@ mod tests {
         TopicConfig { filter: filter.into(), key: key.map(Into::into), target: target.map(Into::into), qos: 1 }
     }
 
-    fn map(topics: &[TopicConfig], of: &str) -> (String, Option<String>) {
+    fn map(topics: &[TopicConfig], of: &str) -> (bool, String, Option<String>) {
         let mapping = Mapping::compile(topics, None).unwrap();
         let mut mapped = Mapped::default();
-        mapping.map(of, &mut mapped);
-        (mapped.key.clone(), mapped.target().map(Into::into))
+        let is_matched = mapping.map(of, &mut mapped);
+        (is_matched, mapped.key.clone(), mapped.target().map(Into::into))
     }
 
     #[test]
@@ -227,10 +229,10 @@ mod tests {
             topic("plants/{site}/+/{rest#}", Some("{site}:{rest}"), Some("plant-{site}")),
             topic("logs/#", None, None),
         ];
-        assert_eq!(map(&topics, "vehicles/sensor/data/ev-1"), ("ev-1".into(), Some("sensor-data".into())));
-        assert_eq!(map(&topics, "plants/a/x/b/c"), ("a:b/c".into(), Some("plant-a".into())));
-        assert_eq!(map(&topics, "logs/x"), ("logs/x".into(), None));
-        assert_eq!(map(&topics, "elsewhere"), ("elsewhere".into(), None));
+        assert_eq!(map(&topics, "vehicles/sensor/data/ev-1"), (true, "ev-1".into(), Some("sensor-data".into())));
+        assert_eq!(map(&topics, "plants/a/x/b/c"), (true, "a:b/c".into(), Some("plant-a".into())));
+        assert_eq!(map(&topics, "logs/x"), (true, "logs/x".into(), None));
+        assert_eq!(map(&topics, "elsewhere"), (false, "elsewhere".into(), None));
     }
 
     #[test]
@@ -263,7 +265,7 @@ mod tests {
         let mapping = Mapping::compile(&shared, None).unwrap();
         assert_eq!(mapping.filters(), ["$share/h/a/+"]);
         let mut mapped = Mapped::default();
-        mapping.map("a/7", &mut mapped);
+        assert!(mapping.map("a/7", &mut mapped));
         assert_eq!(mapped.key, "7");
     }
 

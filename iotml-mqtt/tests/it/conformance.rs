@@ -1,6 +1,8 @@
 //! The conformance suites of core.
 
 use iotml_core::async_trait;
+use iotml_core::error::Reason;
+use iotml_core::plugin::ByteSize;
 use iotml_core::source::Source;
 use iotml_core::testing::source::{SourceHarness, conforms};
 use iotml_mqtt::source::TopicConfig;
@@ -27,6 +29,7 @@ impl Harness {
         let wire = Wire::to(&broker.address()).await;
         let mut config = MqttSourceConfig::new(&wire.address, TopicConfig::new(format!("{topic}/#")));
         config.client_id = Some(unique("client"));
+        config.max_message_bytes = ByteSize(1_000);
         config.group = shared.then(|| unique("group"));
         let publisher = Publisher::connect(&broker.address()).await;
         let publishes_behind_a_cut = Broker::hivemq().is_some_and(|hivemq| hivemq.address() == broker.address());
@@ -50,6 +53,11 @@ impl SourceHarness for Harness {
         self.n_published += payloads.len();
         self.publisher.publish_all(&format!("{}/a", self.topic), payloads.iter().cloned()).await;
         self.wire.mend();
+    }
+
+    async fn publish_unusable(&mut self) -> Option<Reason> {
+        self.publisher.publish(&format!("{}/a", self.topic), vec![b'x'; 1_000]).await;
+        Some(Reason::Oversized)
     }
 
     fn sends_ahead(&self) -> bool {
