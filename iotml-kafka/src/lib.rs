@@ -20,6 +20,8 @@ mod embedded;
 mod log;
 #[cfg(feature = "registry")]
 mod registry;
+#[cfg(feature = "cli")]
+mod replay;
 mod sink;
 mod source;
 
@@ -40,7 +42,7 @@ pub use registry::{
 pub use sink::{KafkaSink, KafkaSinkConfig, TopicCreation};
 pub use source::{KafkaSource, KafkaSourceConfig, Start};
 
-/// Adds source and sink of type `kafka`, and decoder and encoder of type `confluent_avro`.
+/// Adds source and sink of type `kafka`, decoder and encoder of type `confluent_avro`, and the subcommand `replay`.
 pub fn register(registry: &mut Registry) {
     registry.source("kafka", "Reads topics of Kafka as a member of a consumer group", |config, context| {
         Ok(Box::new(KafkaSource::new(config, context)?) as Box<dyn Source>)
@@ -49,4 +51,9 @@ pub fn register(registry: &mut Registry) {
     registry::register(registry);
     registry.sink("kafka", "Writes to Kafka, idempotent and acknowledged by all replicas", sink::build);
     registry.check(delivery::remarks);
+    registry.way_back("kafka", "Writes to the topics of the cluster that is read", |config, context| {
+        sink::build(sink::back(&config), context)
+    });
+    #[cfg(feature = "cli")]
+    registry.command(replay::Replay);
 }

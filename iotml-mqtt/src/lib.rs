@@ -44,6 +44,13 @@ pub fn register(registry: &mut Registry) {
             Ok(std::sync::Arc::new(MqttSink::new(config)?))
         },
     );
+    registry.way_back(
+        "mqtt",
+        "Publishes to the broker that is received from",
+        |config: MqttSourceConfig, _| -> Result<std::sync::Arc<dyn iotml_core::sink::Sink>, ConfigError> {
+            Ok(std::sync::Arc::new(MqttSink::new(MqttSinkConfig::back(&config))?))
+        },
+    );
     registry.check(order::remarks);
 }
 

@@ -25,6 +25,8 @@ mod validate;
 pub use clap;
 pub use command::Command;
 pub use graph::{mermaid, text};
+pub use output::{fail, print};
+pub use signals::watch as on_signal;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -35,13 +37,12 @@ use clap::FromArgMatches;
 
 use crate::plugin::{Registry, config};
 use arguments::{Action, Arguments, PluginsAction};
-use output::print;
 
 /// Subcommands that no plug-in can take.
 pub(crate) const OWN_COMMANDS: [&str; 6] = ["run", "validate", "plugins", "graph", "schema", "help"];
 
 /// The exit code for a wrong command line or configuration.
-const USAGE: u8 = 2;
+pub const USAGE: u8 = 2;
 
 /// Does what the arguments of the process say.
 pub fn main(registry: Registry) -> ExitCode {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Prints to stdout. A reader that has gone away (`worker schema | head`) is no failure.
-pub(super) fn print(text: &str) -> ExitCode {
+pub fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -14,8 +14,8 @@ pub(super) fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Says on stderr what went wrong.
-pub(super) fn fail(message: &dyn Display, code: u8) -> ExitCode {
+/// Says on stderr what went wrong; gives the exit code `code`.
+pub fn fail(message: &dyn Display, code: u8) -> ExitCode {
     say("error", message);
     ExitCode::from(code)
 }

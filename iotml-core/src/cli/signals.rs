@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Calls `stop` at the first signal from now on; the result becomes true just before.
-pub(super) fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
+/// Calls `stop` at the first SIGINT or SIGTERM from now on; the result becomes true just before. The second signal ends the
+/// process.
+pub fn watch(stop: impl Fn() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         // Handlers are installed here, before anything is started, and not in the thread some time later.

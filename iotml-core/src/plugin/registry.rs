@@ -80,6 +80,8 @@ pub struct Registry {
     pub encoders: BTreeMap<&'static str, Plugin<Box<dyn Encoder>>>,
     /// Sinks by `type`.
     pub sinks: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
+    /// Sinks that write back to where a source of this `type` reads; each is configured by the source's own table.
+    pub ways_back: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
     /// Checks of a pipeline as a whole.
     pub checks: Vec<Check>,
     /// Subcommands that plug-ins add to the command line.
@@ -122,6 +124,14 @@ impl Registry {
     register!(/** Adds a scorer. */ scorer, scorers, Box<dyn Scorer>);
     register!(/** Adds an encoder. */ encoder, encoders, Box<dyn Encoder>);
     register!(/** Adds a sink. */ sink, sinks, Arc<dyn Sink>);
+
+    register!(
+        /// Adds the sink that writes back to where the source of the same name reads, every row to its target: by it dead letters
+        /// are fed back. Its configuration is the source's.
+        way_back,
+        ways_back,
+        Arc<dyn Sink>
+    );
 
     /// Adds a check of pipelines as a whole, such as a source that does not go with stateful stages.
     pub fn check(&mut self, check: impl Fn(&Inspection<'_>) -> Vec<Remark> + Send + Sync + 'static) -> &mut Self {

@@ -34,6 +34,24 @@ impl KafkaProperties {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Only what says how to reach the cluster, which holds for a client of any kind.
+    pub(crate) fn connection(&self) -> Self {
+        let says_how = |name: &str| CONNECTION.iter().any(|start| name.starts_with(start));
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| says_how(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
+    }
+
+    /// The values that must not be seen.
+    #[cfg(feature = "cli")]
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.as_str())
+    }
+
     /// The brokers to begin with.
     pub(crate) fn servers(&self) -> Option<&str> {
         self.get("bootstrap.servers").or_else(|| self.get("metadata.broker.list"))
@@ -132,12 +150,29 @@ fn refused(name: &str, error: &KafkaError) -> String {
 /// Words in the name of a property whose value must not be seen.
 const SECRET_WORDS: [&str; 5] = ["password", "secret", "ssl.key.pem", "token", "jaas"];
 
+fn is_secret(name: &str) -> bool {
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// How the names of properties begin that say how to reach a cluster.
+const CONNECTION: [&str; 12] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "security.",
+    "ssl.",
+    "sasl.",
+    "enable.ssl.",
+    "enable.sasl.",
+    "https.",
+    "socket.",
+    "broker.",
+    "client.",
+    "reconnect.",
+];
+
 impl fmt::Debug for KafkaProperties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.iter().map(|(name, value)| {
-            let secret = SECRET_WORDS.iter().any(|word| name.contains(word));
-            (name, if secret { "***" } else { value.as_str() })
-        });
+        let shown = self.0.iter().map(|(name, value)| (name, if is_secret(name) { "***" } else { value.as_str() }));
         f.debug_map().entries(shown).finish()
     }
 }

@@ -32,6 +32,7 @@ use self::producer::{Place, Producing};
 use self::topic::TopicRule;
 use self::transaction::KafkaTransaction;
 use crate::client::reach;
+use crate::source::KafkaSourceConfig;
 
 /// Writes rows to Kafka: payload, key, time and headers as they are, tombstones included.
 ///
@@ -159,6 +160,11 @@ async fn check(settings: &Settings, topic: Option<&String>) -> Result<(), SinkEr
         }
     });
     checked.await.unwrap_or_else(|error| Err(SinkError::fatal_from("the check of the cluster died", error)))
+}
+
+/// Writes every row to its target, at the cluster that `source` reads.
+pub(crate) fn back(source: &KafkaSourceConfig) -> KafkaSinkConfig {
+    KafkaSinkConfig { kafka: source.kafka.connection(), ..KafkaSinkConfig::new("", None) }
 }
 
 /// What is written when it is written by itself, for the plug-in registry.

@@ -14,6 +14,7 @@ mod log;
 mod log_bad;
 mod reading;
 mod rebalance;
+mod replay;
 mod schemas;
 mod security;
 mod subjects;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::ConnectionConfig;
 use crate::server::Server;
+use crate::source::MqttSourceConfig;
 use crate::template::Template;
 
 /// Names that a topic template may use.
@@ -59,6 +60,12 @@ impl MqttSinkConfig {
             delivery_timeout: default_delivery_timeout(),
             max_in_flight: default_window(),
         }
+    }
+
+    /// Publishes every row under its target, with its headers, to the broker that `source` receives from.
+    pub(crate) fn back(source: &MqttSourceConfig) -> Self {
+        let connection = source.connection.clone();
+        Self { connection, headers: true, ..Self::new("", default_topic()) }
     }
 
     pub(super) fn compile(&self) -> Result<(Server, Template), ConfigError> {
