@@ -1,6 +1,7 @@
 //! Feeds dead letters back by a pipeline of their own: what is written is durable before the group's offsets say so.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use iotml_core::decode::PassThrough;
 use iotml_core::metrics::Metrics;
@@ -8,7 +9,7 @@ use iotml_core::pipeline::{Pipeline, PipelineSpec, Route, TaskStages};
 use iotml_core::plugin::{HumanDuration, Registry};
 use iotml_core::source::Source;
 
-use super::choice::{Choice, Chooser, Counts, Told};
+use super::choice::{Choice, Chooser, Counts};
 use super::limited::Limited;
 use super::place::{Place, Way};
 use super::restore::Restore;
@@ -22,33 +23,45 @@ pub(super) struct Feed<'a> {
     pub place: &'a Place,
     pub choice: Arc<Choice>,
     pub group: &'a str,
-    pub limit: Option<u64>,
     pub follow: bool,
+    pub counts: Arc<Counts>,
+}
+
+/// What ended a run, other than an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The source has no more, or the limit is reached.
+    Source,
+    /// A signal.
+    Signal,
 }
 
 impl Feed<'_> {
-    /// Runs to the end, which a signal brings about early. What was counted is told after an error too.
-    pub fn run(&self, registry: &Arc<Registry>) -> (Told, Result<(), String>) {
-        let counts = Arc::new(Counts::default());
-        let handle = match Pipeline::start(self.pipeline(registry, &counts), Metrics::default()) {
+    /// Runs to the end: how many messages were fed back, durably, and what ended it.
+    pub fn run(&self, registry: &Arc<Registry>, limit: Option<u64>) -> (u64, Result<End, String>) {
+        let handle = match Pipeline::start(self.pipeline(registry, limit), Metrics::default()) {
             Ok(handle) => handle,
-            Err(error) => return (counts.told(0), Err(error.report())),
+            Err(error) => return (0, Err(error.report())),
         };
         let audit = handle.auditor();
-        if let Err(error) = iotml_core::cli::on_signal(handle.stopper()) {
+        let signalled = iotml_core::cli::on_signal(handle.stopper());
+        if let Err(error) = &signalled {
             tracing::warn!(%error, "signals cannot be handled: one ends the replay at once");
         }
         let ended = match handle.wait() {
-            Ok(summary) if summary.is_drained => Ok(()),
-            Ok(_) => Err("not all was written in time; the rest is fed back by the next replay".to_owned()),
+            Ok(summary) if !summary.is_drained => {
+                Err("not all was written in time; the rest is fed back by the next replay".to_owned())
+            }
+            Ok(_) if signalled.is_ok_and(|came| came.load(Ordering::SeqCst)) => Ok(End::Signal),
+            Ok(_) => Ok(End::Source),
             Err(error) => Err(error.report()),
         };
-        (counts.told(audit().delivered), ended)
+        (audit().delivered, ended)
     }
 
-    fn pipeline(&self, registry: &Arc<Registry>, counts: &Arc<Counts>) -> PipelineSpec {
-        let (reads, way, limit) = (self.reads(), self.place.way.clone(), self.limit);
-        let (choice, counts, registry) = (self.choice.clone(), counts.clone(), registry.clone());
+    fn pipeline(&self, registry: &Arc<Registry>, limit: Option<u64>) -> PipelineSpec {
+        let (reads, way) = (self.reads(), self.place.way.clone());
+        let (choice, counts, registry) = (self.choice.clone(), self.counts.clone(), registry.clone());
         PipelineSpec::new("replay", move |context| {
             let source = KafkaSource::new(reads.clone(), context)?;
             let source: Box<dyn Source> = match limit {

@@ -25,11 +25,14 @@ use iotml_core::plugin::Registry;
 
 use self::arguments::Arguments;
 use self::choice::{Choice, Counts, Fate};
-use self::feed::Feed;
+use self::feed::{End, Feed};
 use self::letter::Letter;
 use self::place::Place;
 use self::progress::Progress;
 use crate::log::{LogError, LogEvent, LogRange, LogReader, LogReaderConfig, OnGap, Select, Until};
+
+/// How often a group is joined to read what is left.
+const ROUNDS: u32 = 3;
 
 /// How many messages are looked at together.
 const LOOK_ROWS: usize = 4096;
@@ -106,25 +109,67 @@ impl<'a> Job<'a> {
             let rest = if how.from_beginning { held } else { progress.rest(&held)? };
             return self.count(&mut log, &rest);
         }
-        drop(log);
         if how.from_beginning {
             progress.reset(&held)?;
         }
-        let feed = Feed {
-            place: &self.place,
-            choice: self.choice.clone(),
-            group: &self.group,
-            limit: how.limit,
-            follow: how.follow,
-        };
-        let (told, ended) = feed.run(registry);
-        let text = format!("{told}\nthe group {:?} keeps how far this is\n", self.group);
+        let counts = Arc::new(Counts::default());
+        let (n_replayed, ended) = self.feed(registry, &counts, |rounds| {
+            let n_left = self.n_messages(&mut log, &progress.rest(&held)?)?;
+            match n_left {
+                0 => Ok(false),
+                _ if rounds < ROUNDS => Ok(true),
+                n_left => {
+                    Err(format!("{n_left} messages were not read; does another replay of the same group have them?"))
+                }
+            }
+        });
+        let text = format!("{}\nthe group {:?} keeps how far this is\n", counts.told(n_replayed), self.group);
         match ended {
             Ok(()) => Ok(text),
             Err(message) => {
                 print(&text);
                 Err(message)
             }
+        }
+    }
+
+    /// Feeds back until nothing is left: how many. A member of a group may be given nothing, or not all, while the group forms
+    /// anew, so `goes_on` says after every round whether there is more.
+    fn feed(
+        &self,
+        registry: &Arc<Registry>,
+        counts: &Arc<Counts>,
+        mut goes_on: impl FnMut(u32) -> Result<bool, String>,
+    ) -> (u64, Result<(), String>) {
+        let how = &self.arguments.how;
+        let (place, choice, counts) = (&self.place, self.choice.clone(), counts.clone());
+        let feed = Feed { place, choice, group: &self.group, follow: how.follow, counts };
+        let mut n_replayed = 0;
+        for rounds in 1.. {
+            let (n, ended) = feed.run(registry, how.limit.map(|limit| limit - n_replayed));
+            n_replayed += n;
+            let is_enough = how.limit.is_some_and(|limit| n_replayed >= limit);
+            match ended {
+                Err(message) => return (n_replayed, Err(message)),
+                Ok(End::Signal) => break,
+                Ok(End::Source) if is_enough => break,
+                Ok(End::Source) => match goes_on(rounds) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(message) => return (n_replayed, Err(message)),
+                },
+            }
+        }
+        (n_replayed, Ok(()))
+    }
+
+    /// How many messages are in a range; its offsets may be more.
+    fn n_messages(&self, log: &mut LogReader, range: &LogRange) -> Result<u64, String> {
+        let mut n_messages = 0;
+        match self.look(log, range, |_| Ok(n_messages += 1)) {
+            Ok(()) => Ok(n_messages),
+            Err(Ended::Read(error)) => Err(iotml_core::error::report(&error)),
+            Err(_) => Ok(n_messages),
         }
     }
 
