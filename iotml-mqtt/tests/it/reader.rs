@@ -128,6 +128,25 @@ impl Reader {
         line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a count")
     }
 
+    /// The value of a gauge of the source.
+    pub fn gauge(&self, name: &str) -> i64 {
+        let text = self.metrics.text().expect("metrics");
+        let prefix = format!("iotml_source_mqtt_{name}{{");
+        let line = text.lines().find(|line| line.starts_with(&prefix)).unwrap_or_else(|| panic!("no {prefix}: {text}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    }
+
+    /// Polls until a gauge has this value.
+    pub async fn wait_for_gauge(&mut self, name: &str, value: i64) {
+        let waiting = async {
+            while self.gauge(name) != value {
+                let _ = tokio::time::timeout(Duration::from_millis(5), self.step()).await;
+            }
+        };
+        let done = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
+        assert!(done, "{name} is {} instead of {value}", self.gauge(name));
+    }
+
     /// Polls, dropping what comes, until a counter has this value.
     pub async fn wait_for_count(&mut self, name: &str, value: u64) {
         let waiting = async {

@@ -2,7 +2,9 @@
 //!
 //! Paho acknowledges a message as soon as its callback returns, so the callback returns only when the message is in the
 //! spool. That survives a kill of the process, and with `spool.fsync` a power cut. A full spool makes the callback wait, and with it the one
-//! thread that receives for every Paho client of the process; nothing is dropped, and the broker keeps the rest.
+//! thread that receives for every Paho client of the process; nothing is dropped, and the broker keeps the rest. That thread sends
+//! the keep-alives too, so a spool that stays full for longer than the broker's patience (one and a half times `keep_alive`) costs the
+//! connection, though not the session: Paho connects again once there is room, and the message that waited may come twice.
 //!
 //! Paho's Rust wrapper ends the process when a broker sends a topic that is not UTF-8. MQTT forbids that, and the brokers we test with
 //! refuse such a message when it is published; nothing is acknowledged by it.
@@ -28,6 +30,7 @@ use rumqttc::{Packet, Publish};
 use tokio::sync::{mpsc, oneshot};
 
 use super::backend::{Backend, Command, Shared};
+use super::counters::SpoolGauges;
 use super::handover::{hand_over, now};
 use super::mapping::Mapped;
 use crate::trouble::Trouble;
@@ -52,7 +55,7 @@ impl Backend for Spooled {
     fn run(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let Spooled { shared, number, client_id, folder, commands, ready } = *self;
-            let (spool, client) = match begin(&shared, &client_id, &folder).await {
+            let (spool, client) = match begin(&shared, number, &client_id, &folder).await {
                 Ok(begun) => begun,
                 Err(trouble) => {
                     let _ = ready.send(Err(trouble));
@@ -63,8 +66,8 @@ impl Backend for Spooled {
             shared.lanes[number].store(lane.0, Ordering::Release);
             shared.inbox.push_event(SourceEvent::Assigned(vec![LaneInfo { lane, partition: client_id.into() }]));
             let _ = ready.send(Ok(()));
-            let start = spool.position();
-            let mut reader = Reader { shared, number, spool, commands, lane, start, mapped: Mapped::default() };
+            let (start, gauges) = (spool.position(), shared.counters.spool(number));
+            let mut reader = Reader { shared, number, spool, gauges, commands, lane, start, mapped: Mapped::default() };
             let closed = match reader.run().await {
                 Ok(closed) => closed,
                 Err(error) => {
@@ -88,15 +91,25 @@ impl Backend for Spooled {
 }
 
 /// Opens the spool and connects.
-async fn begin(shared: &Arc<Shared>, client_id: &str, folder: &Path) -> Result<(Arc<Spool>, Client), Trouble> {
+async fn begin(
+    shared: &Arc<Shared>,
+    number: usize,
+    client_id: &str,
+    folder: &Path,
+) -> Result<(Arc<Spool>, Client), Trouble> {
     let config = &shared.config;
     let Some(spool) = &config.spool else { return Err(Trouble::fatal("the paho backend needs spool.dir")) };
     let spool = Spool::open(folder, spool.max_bytes.0 as u64, spool.fsync)
         .map_err(|error| Trouble::fatal_from(error.to_string(), error))?;
     let spool = Arc::new(spool);
+    let gauges = shared.counters.spool(number);
+    show(&spool, &gauges);
     let keep = {
         let (shared, spool) = (shared.clone(), spool.clone());
-        move |message: &paho_mqtt::Message| keep(&shared, &spool, message)
+        move |message: &paho_mqtt::Message| {
+            keep(&shared, &spool, message);
+            show(&spool, &gauges);
+        }
     };
     let client = Client::connect(shared, client_id, keep).await?;
     Ok((spool, client))
@@ -118,6 +131,15 @@ fn keep(shared: &Shared, spool: &Spool, message: &paho_mqtt::Message) {
     }
 }
 
+/// Shows what a spool holds.
+fn show(spool: &Spool, gauges: &SpoolGauges) {
+    let held = spool.held();
+    let shown = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    gauges.n_bytes.set(shown(held.n_bytes));
+    gauges.n_messages.set(shown(held.n_records));
+    gauges.oldest.set(held.oldest.unwrap_or_default() / 1_000);
+}
+
 /// Keeps the message unacknowledged by never returning; the source has failed and the process is about to end.
 fn park() {
     loop {
@@ -130,6 +152,7 @@ struct Reader {
     shared: Arc<Shared>,
     number: usize,
     spool: Arc<Spool>,
+    gauges: SpoolGauges,
     commands: mpsc::UnboundedReceiver<Command>,
     lane: Lane,
     /// Number of the lane's first message in the spool.
@@ -171,6 +194,7 @@ impl Reader {
     fn ack(&self, lane: Lane, through: u64) -> Result<(), SpoolError> {
         if lane == self.lane {
             self.spool.ack(self.start + through + 1)?;
+            show(&self.spool, &self.gauges);
         }
         Ok(())
     }

@@ -47,6 +47,17 @@ pub(super) struct Entry {
     pub(super) body: Vec<u8>,
 }
 
+/// What a spool holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Bytes on disk, with what is acknowledged in files that are not free yet.
+    pub(super) n_bytes: u64,
+    /// Records that are not acknowledged.
+    pub(super) n_records: u64,
+    /// Time of receipt of the oldest of them, to about a second, in milliseconds since the Unix epoch.
+    pub(super) oldest: Option<i64>,
+}
+
 /// The queue. A record is on disk (in the page cache, or with `fsync` on the medium) when [`append`](Spool::append) returns.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -71,9 +82,16 @@ struct State {
     /// Number of the first record that is not acknowledged.
     next_unacked: u64,
     acked: Acked,
+    /// Times of records that were read and are not acknowledged, one a second: number and time.
+    times: VecDeque<(u64, i64)>,
+    /// A time not younger than that of the first record not acknowledged, for when none was read yet.
+    before: i64,
     closing: bool,
     buffer: Vec<u8>,
 }
+
+/// Times closer together than this are not told apart, so that a spool of any size remembers few.
+const TIME_STEP: i64 = 1_000;
 
 impl Spool {
     /// Opens the spool in `folder`, which is made if need be, and goes back to the first record not acknowledged.
@@ -106,16 +124,19 @@ impl Spool {
         let last = &segments[segments.len() - 1];
         let writer = writer(last).map_err(failed)?;
         let next_unacked = next_unacked.clamp(first, end);
-        let state = State {
+        let mut state = State {
             segments,
             writer,
             reader: None,
             read: next_unacked,
             next_unacked,
             acked,
+            times: VecDeque::new(),
+            before: 0,
             closing: false,
             buffer: Vec::new(),
         };
+        state.look_at_first().map_err(|error| error.in_folder(folder))?;
         let spool = Self {
             folder: folder.into(),
             max_bytes,
@@ -158,11 +179,15 @@ impl Spool {
 
     /// The next record, if there is one yet.
     pub(super) fn read(&self) -> Result<Option<Entry>, SpoolError> {
-        let mut state = self.lock();
-        state.read_next().map_err(|error| match error {
-            ReadError::Io(source) => SpoolError::Io { path: self.folder.clone(), source },
-            ReadError::Segment(error) => error.into(),
-        })
+        self.lock().read_next().map_err(|error| error.in_folder(&self.folder))
+    }
+
+    /// What it holds at present.
+    pub(super) fn held(&self) -> Held {
+        let state = self.lock();
+        let n_records = state.segments.back().map_or(0, |last| last.end - state.next_unacked);
+        let oldest = state.times.front().map_or(state.before, |(_, time)| *time);
+        Held { n_bytes: state.n_bytes(), n_records, oldest: (n_records > 0).then_some(oldest) }
     }
 
     /// Waits until a record was appended since the last call.
@@ -178,6 +203,14 @@ impl Spool {
             return Ok(());
         }
         state.next_unacked = next;
+        while state.times.front().is_some_and(|(seq, _)| *seq < next) {
+            // The next one kept may be up to a second younger than the first that is not acknowledged, which this one is not.
+            let follows = state.times.get(1).map_or(state.read, |(seq, _)| *seq);
+            if follows > next {
+                break;
+            }
+            state.before = state.times.pop_front().map_or(state.before, |(_, time)| time);
+        }
         let done = state.acked.write(next).and_then(|()| state.drop_acked());
         drop(state);
         self.room.notify_all();
@@ -201,6 +234,15 @@ enum ReadError {
     Segment(SegmentError),
 }
 
+impl ReadError {
+    fn in_folder(self, folder: &Path) -> SpoolError {
+        match self {
+            ReadError::Io(source) => SpoolError::Io { path: folder.into(), source },
+            ReadError::Segment(error) => error.into(),
+        }
+    }
+}
+
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -210,6 +252,16 @@ impl From<io::Error> for ReadError {
 impl State {
     fn n_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.n_bytes).sum()
+    }
+
+    /// Takes the time of the first record from the file, and reads nothing yet.
+    fn look_at_first(&mut self) -> Result<(), ReadError> {
+        let first = self.read;
+        if let Some(entry) = self.read_next()? {
+            (self.read, self.reader, self.before) = (first, None, entry.time);
+            self.times.clear();
+        }
+        Ok(())
     }
 
     fn write(&mut self, time: i64, body: &[u8], fsync: bool) -> io::Result<()> {
@@ -282,6 +334,9 @@ impl State {
         self.reader = Some((segment.first, reader));
         let entry = Entry { seq: self.read, time: header.time, body };
         self.read += 1;
+        if self.times.back().is_none_or(|(_, last)| (entry.time - last).abs() >= TIME_STEP) {
+            self.times.push_back((entry.seq, entry.time));
+        }
         Ok(Some(entry))
     }
 }

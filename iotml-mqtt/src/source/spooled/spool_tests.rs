@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::spool::{Spool, SpoolError};
+use super::spool::{Held, Spool, SpoolError};
 
 fn body(number: u64) -> Vec<u8> {
     format!("message {number:06}").into_bytes()
@@ -52,6 +52,37 @@ fn inv_1_what_is_not_acknowledged_comes_again_after_a_reopen() {
     assert_eq!(drain(&spool), [0u64; 0]);
     append(&spool, 105..106);
     assert_eq!(drain(&spool), [105]);
+}
+
+#[test]
+fn what_it_holds_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = |n_records, oldest| (n_records, oldest);
+    let told = |spool: &Spool| {
+        let Held { n_bytes, n_records, oldest } = spool.held();
+        let on_disk: u64 = segments(folder.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
+        assert_eq!(n_bytes, on_disk);
+        (n_records, oldest)
+    };
+    let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    assert_eq!(told(&spool), held(0, None));
+    for number in 0..100 {
+        // Ten a second.
+        spool.append(5_000 + number * 100, &body(number as u64)).unwrap();
+    }
+    while spool.read().unwrap().is_some() {}
+    assert_eq!(told(&spool), held(100, Some(5_000)));
+    for (next, oldest) in [(1, 5_000), (10, 6_000), (19, 6_000), (55, 10_000), (99, 14_000)] {
+        spool.ack(next).unwrap();
+        assert_eq!(told(&spool), held(100 - next, Some(oldest)), "{next} are acknowledged");
+    }
+    drop(spool);
+    // Read from the file, before anything is read on.
+    let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    assert_eq!(told(&spool), held(1, Some(14_900)));
+    while spool.read().unwrap().is_some() {}
+    spool.ack(100).unwrap();
+    assert_eq!(told(&spool), held(0, None));
 }
 
 #[test]
