@@ -59,7 +59,7 @@ pub struct MqttSourceConfig {
     #[serde(default = "default_buffer")]
     pub max_buffer_bytes: ByteSize,
     /// Most bytes of topic, payload and user properties of one message. A larger one becomes a dead letter with the beginning of its
-    /// payload, so that the dead letter itself finds room in Kafka, whose own limit is 1 MiB by default.
+    /// payload. The default leaves room for the headers of the dead letter in a Kafka record, which may have a megabyte by default.
     #[serde(default = "default_max_message")]
     pub max_message_bytes: ByteSize,
     /// What receives: `late` acknowledges to the broker only what is durable; `paho` keeps messages in a spool on disk and acknowledges at once.
@@ -286,7 +286,7 @@ fn default_buffer() -> ByteSize {
 }
 
 fn default_max_message() -> ByteSize {
-    ByteSize(1_000_000)
+    ByteSize(768 << 10)
 }
 
 fn default_qos0_rows() -> usize {

@@ -27,6 +27,9 @@ use crate::trouble::Trouble;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A filter that nobody subscribes to, to unsubscribe from.
+const NEVER_SUBSCRIBED: &str = "$iotml/alive";
+
 /// The backend that acknowledges late, on rumqttc.
 pub(super) struct LateAck {
     link: Link,
@@ -48,6 +51,8 @@ struct Link {
     commands: mpsc::UnboundedReceiver<Command>,
     session: Option<Session>,
     connected: bool,
+    /// A sign of life is on its way out.
+    is_greeting: bool,
     /// Answered when the first subscription stands, or with why it does not.
     ready: Option<oneshot::Sender<Result<(), Trouble>>>,
     closing: Option<oneshot::Sender<()>>,
@@ -76,6 +81,7 @@ impl LateAck {
             commands,
             session: None,
             connected: false,
+            is_greeting: false,
             ready: Some(ready),
             closing: None,
             mapped: Mapped::default(),
@@ -122,15 +128,18 @@ impl Link {
 
     /// Stops reading while the inbox is full, so that TCP holds the broker back (invariant 6).
     ///
-    /// The window would do, but Mosquitto 2.0.11 sends beyond it once a first message is acknowledged. A full inbox is
-    /// visited twice per keep-alive all the same, so that pings go out and the broker does not give the client up.
+    /// The window would do, but Mosquitto 2.0.11 sends beyond it once a first message is acknowledged. Twice per keep-alive
+    /// the client gives a sign of life all the same, so that the broker does not give it up (invariant 5).
     async fn wait_for_room(&mut self) -> ControlFlow<()> {
         let shared = self.shared.clone();
         let visit = Instant::now() + shared.config.connection.keep_alive.0 / 2;
-        while self.closing.is_none() && !shared.inbox.has_room() {
+        while self.closing.is_none() && !self.is_greeting && !shared.inbox.has_room() {
             tokio::select! {
                 () = shared.inbox.room() => {}
-                () = sleep_until(visit) => break,
+                () = sleep_until(visit) => {
+                    self.greet();
+                    break;
+                }
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => return ControlFlow::Break(()),
@@ -138,6 +147,13 @@ impl Link {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Sends something that changes nothing. The client's own ping would not do: its answer stands behind all that the broker
+    /// has sent, and a client that asks again before it has read that gives the connection up. What is asked for here goes out
+    /// before anything more is read of the socket, and its answer may come at any time.
+    fn greet(&mut self) {
+        self.is_greeting = self.connected && self.client.try_unsubscribe(NEVER_SUBSCRIBED).is_ok();
     }
 
     fn obey(&mut self, command: Command) {
@@ -169,6 +185,7 @@ impl Link {
             Event::Incoming(Packet::ConnAck(connack)) => self.connected(&connack),
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
             Event::Incoming(Packet::Publish(publish)) => self.receive(&publish),
+            Event::Outgoing(Outgoing::Unsubscribe(_)) => self.is_greeting = false,
             Event::Outgoing(Outgoing::Disconnect) => return ControlFlow::Break(()),
             _ => {}
         }
@@ -266,6 +283,7 @@ impl Link {
 
     async fn disconnected(&mut self, error: ConnectionError) -> ControlFlow<()> {
         let was_connected = std::mem::take(&mut self.connected);
+        self.is_greeting = false;
         if let Some(session) = &mut self.session {
             session.disconnected();
         }

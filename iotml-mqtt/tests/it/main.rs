@@ -6,6 +6,7 @@ mod broker;
 mod conformance;
 mod cut;
 mod delivery;
+mod letters;
 mod load;
 mod mapping;
 mod not_utf8;
@@ -16,4 +17,5 @@ mod restart;
 mod sink;
 #[cfg(feature = "paho")]
 mod spooled;
+mod stall;
 mod tls;

@@ -1,5 +1,6 @@
 //! From topics, flags and properties to keys, targets and headers.
 
+use iotml_core::plugin::ByteSize;
 use iotml_mqtt::MqttSourceConfig;
 use iotml_mqtt::source::{EmptyPayload, KeptHeaders, TopicConfig};
 use rumqttc::{PublishProperties, QoS};
@@ -101,6 +102,7 @@ async fn large(broker: Broker) {
     let topic = unique("large");
     let mut config = MqttSourceConfig::new(broker.address(), TopicConfig::new(&topic));
     config.client_id = Some(unique("client"));
+    config.max_message_bytes = ByteSize(2 << 20);
     let mut reader = Reader::open(config).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     let payload: Vec<u8> = (0..1_048_576_u32).map(|n| (n % 251) as u8).collect();
