@@ -18,7 +18,7 @@ pub struct Audit {
     pub skipped: u64,
     /// Rows of aborted transactions, of which nothing is left at the far side: they are received again. None without
     /// transactions.
-    pub voided: u64,
+    pub returned: u64,
     /// Rows not yet done; with transactions, not yet committed.
     pub in_flight: u64,
 }
@@ -26,7 +26,7 @@ pub struct Audit {
 impl Audit {
     /// Everything but `received`; equal to it unless a row got lost.
     pub fn accounted(&self) -> u64 {
-        self.delivered + self.dead_lettered + self.filtered + self.skipped + self.voided + self.in_flight
+        self.delivered + self.dead_lettered + self.filtered + self.skipped + self.returned + self.in_flight
     }
 
     /// Whether no row got lost.
@@ -45,7 +45,7 @@ impl Add for Audit {
             dead_lettered: self.dead_lettered + other.dead_lettered,
             filtered: self.filtered + other.filtered,
             skipped: self.skipped + other.skipped,
-            voided: self.voided + other.voided,
+            returned: self.returned + other.returned,
             in_flight: self.in_flight + other.in_flight,
         }
     }
@@ -59,8 +59,8 @@ impl fmt::Display for Audit {
             "received {} {sign} delivered {} + dead-lettered {} + filtered {} + skipped {}",
             self.received, self.delivered, self.dead_lettered, self.filtered, self.skipped
         )?;
-        if self.voided > 0 {
-            write!(f, " + voided {}", self.voided)?;
+        if self.returned > 0 {
+            write!(f, " + returned {}", self.returned)?;
         }
         write!(f, " + in flight {}", self.in_flight)
     }

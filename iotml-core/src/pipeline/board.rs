@@ -54,7 +54,7 @@ pub(super) struct TaskMetrics {
     dead_lettered: Counter,
     filtered: Counter,
     skipped: Counter,
-    voided: Counter,
+    returned: Counter,
     in_flight_rows: Gauge,
     in_flight_bytes: Gauge,
     pub chain_seconds: Histogram,
@@ -71,7 +71,7 @@ impl TaskMetrics {
             dead_lettered: rows("dead_lettered", "Rows of which a result went to the dead-letter sink."),
             filtered: rows("filtered", "Rows left out on purpose."),
             skipped: rows("skipped", "Rejected rows dropped by errors.tolerance without a dead-letter sink."),
-            voided: rows("voided", "Rows of aborted transactions, which are received again."),
+            returned: rows("returned", "Rows of aborted transactions, which are received again."),
             in_flight_rows: metrics.gauge("iotml_pipeline_in_flight_rows", "Rows not yet done.", &[]),
             in_flight_bytes: metrics.gauge("iotml_pipeline_in_flight_bytes", "Bytes of rows not yet done.", &[]),
             chain_seconds: metrics.latency(
@@ -92,7 +92,7 @@ impl TaskMetrics {
         self.dead_lettered.inc_by(audit.dead_lettered - self.last.dead_lettered);
         self.filtered.inc_by(audit.filtered - self.last.filtered);
         self.skipped.inc_by(audit.skipped - self.last.skipped);
-        self.voided.inc_by(audit.voided - self.last.voided);
+        self.returned.inc_by(audit.returned - self.last.returned);
         self.in_flight_rows.set(audit.in_flight as i64);
         self.in_flight_bytes.set(n_bytes as i64);
         self.last = audit;

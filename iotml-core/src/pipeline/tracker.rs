@@ -259,7 +259,7 @@ impl Tracker {
 
     /// Forgets everything that is not committed, and all lanes: it will be received again, in others.
     pub fn void(&mut self) {
-        self.audit.voided += self.audit.in_flight;
+        self.audit.returned += self.audit.in_flight;
         self.audit.in_flight = 0;
         self.batches.clear();
         self.order.clear();
@@ -372,7 +372,7 @@ mod tests {
         let all = tracker.cut(None);
         assert_eq!(all.acks.iter().map(|ack| ack.through).max(), Some(2));
         tracker.void();
-        let audit = Audit { received: 5, delivered: 2, voided: 3, ..Audit::default() };
+        let audit = Audit { received: 5, delivered: 2, returned: 3, ..Audit::default() };
         assert_eq!((tracker.audit(), tracker.n_bytes(), tracker.n_rows()), (audit, 0, 0));
         assert!(tracker.batches.is_empty() && audit.balances());
         tracker.done(ids[1], [0], Outcome::Delivered);

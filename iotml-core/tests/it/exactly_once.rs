@@ -120,7 +120,7 @@ fn inv_9_a_write_that_fails_aborts_and_its_rows_are_read_again() {
     setting.sink.script(Err(SinkError::retryable("the far side is away")));
     setting.sink.script(Ok(Written { retryable: vec![Rejected { row: 3, cause }], ..Written::default() }));
     let audit = setting.run(1000);
-    assert!(setting.transaction.n_aborts() >= 1 && audit.voided > 0, "{audit}");
+    assert!(setting.transaction.n_aborts() >= 1 && audit.returned > 0, "{audit}");
     assert_eq!(audit.delivered, 1000, "what was aborted was not delivered");
     assert_eq!(setting.log.n_rewinds(), setting.transaction.n_aborts());
 }
@@ -135,7 +135,7 @@ fn inv_9_a_commit_that_fails_or_whose_answer_is_lost_doubles_nothing() {
     let audit = setting.run(1000);
     assert_eq!(setting.transaction.n_aborts(), 3);
     // Of a commit in doubt only the far side knows whether it counts.
-    assert!(audit.delivered < 1000 && audit.voided > 0, "{audit}");
+    assert!(audit.delivered < 1000 && audit.returned > 0, "{audit}");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn inv_3_and_9_rows_of_a_lost_lane_are_aborted_and_come_again() {
     setting.log.end();
     let audit = handle.wait().unwrap().audit;
     setting.check(3);
-    assert_eq!(audit, Audit { received: 6, delivered: 3, voided: 3, ..Audit::default() });
+    assert_eq!(audit, Audit { received: 6, delivered: 3, returned: 3, ..Audit::default() });
 }
 
 #[test]

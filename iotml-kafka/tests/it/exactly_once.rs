@@ -153,7 +153,7 @@ async fn inv_9_aborted_rows_are_read_again_and_never_seen_twice() {
     worker.fails = 25;
     cluster.produce(&from, messages(0..10_000, 3)).await;
     let summary = end(worker.start(&unique("pipeline"), "a")).await;
-    assert!(summary.is_drained && summary.audit.balances() && summary.audit.voided > 0, "{}", summary.audit);
+    assert!(summary.is_drained && summary.audit.balances() && summary.audit.returned > 0, "{}", summary.audit);
     let counts = counts(&cluster, &to, 10_000).await;
     let doubled = counts.values().filter(|times| **times > 1).count();
     assert_eq!((counts.len(), doubled), (10_000, 0));

@@ -408,7 +408,7 @@ class Stats:
     """
     What became of the rows of a pipeline, and how it is doing, on one snapshot.
 
-    `received == delivered + dead_lettered + filtered + skipped + voided + in_flight`, always.
+    `received == delivered + dead_lettered + filtered + skipped + returned + in_flight`, always.
     """
     def __repr__(self, /) -> str: ...
     @property
@@ -477,7 +477,7 @@ class Stats:
         `new`, `starting`, `running`, `stopped`, or `failed`.
         """
     @property
-    def voided(self, /) -> int:
+    def returned(self, /) -> int:
         """
         Rows of aborted transactions, which are received again. None without transactions.
         """

@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// What became of the rows of a pipeline, and how it is doing, on one snapshot.
 ///
-/// `received == delivered + dead_lettered + filtered + skipped + voided + in_flight`, always.
+/// `received == delivered + dead_lettered + filtered + skipped + returned + in_flight`, always.
 #[pyclass(frozen, module = "iotml", get_all)]
 #[derive(Debug)]
 pub struct Stats {
@@ -26,7 +26,7 @@ pub struct Stats {
     /// Rows dropped by `errors.tolerance = "all"` without a dead-letter sink.
     skipped: u64,
     /// Rows of aborted transactions, which are received again. None without transactions.
-    voided: u64,
+    returned: u64,
     /// Rows not yet done; with transactions, not yet committed.
     in_flight: u64,
     /// `new`, `starting`, `running`, `stopped`, or `failed`.
@@ -59,14 +59,14 @@ pub struct Seen {
 impl From<Seen> for Stats {
     fn from(seen: Seen) -> Self {
         let Seen { audit, state, is_healthy, is_ready, detail, seconds, rates } = seen;
-        let Audit { received, delivered, dead_lettered, filtered, skipped, voided, in_flight } = audit;
+        let Audit { received, delivered, dead_lettered, filtered, skipped, returned, in_flight } = audit;
         Self {
             received,
             delivered,
             dead_lettered,
             filtered,
             skipped,
-            voided,
+            returned,
             in_flight,
             state,
             is_healthy,
@@ -82,10 +82,10 @@ impl From<Seen> for Stats {
 #[pymethods]
 impl Stats {
     fn __repr__(&self) -> String {
-        let Self { state, received, delivered, dead_lettered, filtered, skipped, voided, in_flight, .. } = self;
+        let Self { state, received, delivered, dead_lettered, filtered, skipped, returned, in_flight, .. } = self;
         format!(
             "Stats({state}: received {received} = delivered {delivered} + dead_lettered {dead_lettered} + filtered \
-             {filtered} + skipped {skipped} + voided {voided} + in_flight {in_flight}; {:.0} rows/s)",
+             {filtered} + skipped {skipped} + returned {returned} + in_flight {in_flight}; {:.0} rows/s)",
             self.received_per_second
         )
     }
