@@ -16,8 +16,8 @@ pub struct Audit {
     pub filtered: u64,
     /// Rows dropped by `errors.tolerance = "all"` without a dead-letter sink.
     pub skipped: u64,
-    /// Rows of aborted transactions, of which nothing is left at the far side: they are received again. None without
-    /// transactions.
+    /// Rows that were in flight when their task failed, was restarted or stopped, or their transaction was aborted: not
+    /// acknowledged, so that the source yields them again, and they are counted as received again.
     pub returned: u64,
     /// Rows not yet done; with transactions, not yet committed.
     pub in_flight: u64,
@@ -32,6 +32,11 @@ impl Audit {
     /// Whether no row got lost.
     pub fn balances(&self) -> bool {
         self.received == self.accounted()
+    }
+
+    /// The balance when what was in flight is the source's again.
+    pub(super) fn given_back(self) -> Audit {
+        Audit { returned: self.returned + self.in_flight, in_flight: 0, ..self }
     }
 }
 
@@ -59,6 +64,7 @@ impl fmt::Display for Audit {
             "received {} {sign} delivered {} + dead-lettered {} + filtered {} + skipped {}",
             self.received, self.delivered, self.dead_lettered, self.filtered, self.skipped
         )?;
+        // Most pipelines never fail, and their line stays as short as the sum that people know.
         if self.returned > 0 {
             write!(f, " + returned {}", self.returned)?;
         }

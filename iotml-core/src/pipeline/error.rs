@@ -46,6 +46,12 @@ pub enum PipelineError {
     /// The operating system refused a thread or a runtime.
     #[error("a task cannot be started")]
     Spawn(#[source] std::io::Error),
+    /// The task was told to leave and could not do so in time without losing rows, so the far side still keeps its session.
+    #[error(
+        "the instance could not leave: {0} rows were not done or not all was received in time; its session is kept, so that \
+         nothing is lost: start it and let it leave again"
+    )]
+    Stayed(usize),
     /// A stage panicked: a defect of the stage.
     #[error("task {task} panicked: {message}")]
     Panicked {

@@ -24,12 +24,7 @@ pub(super) struct Retry {
 impl Retry {
     /// Begins with the first failure.
     pub fn new(options: &PipelineOptions, now: Instant) -> Self {
-        let delays = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50).min(options.retry_delay_max))
-            .with_max_delay(options.retry_delay_max)
-            .with_jitter()
-            .without_max_times()
-            .build();
+        let delays = growing(Duration::from_millis(50), options.retry_delay_max);
         let give_up = options.retry_timeout.and_then(|timeout| now.checked_add(timeout));
         Self { delays, delay_max: options.retry_delay_max, give_up }
     }
@@ -39,11 +34,17 @@ impl Retry {
         if self.give_up.is_some_and(|give_up| now >= give_up) {
             return None;
         }
-        // Jitter is added on top of the pause, and the configured longest pause is meant to include it.
+        // The configured longest pause is meant to include the jitter.
         let delay = self.delays.next().unwrap_or(self.delay_max).min(self.delay_max);
         let at = now + delay;
         Some(self.give_up.map_or(at, |give_up| at.min(give_up)))
     }
+}
+
+/// Pauses that grow from `first` to `max` and stay there. Jitter is added on top, so whoever takes one still bounds it.
+pub(super) fn growing(first: Duration, max: Duration) -> ExponentialBackoff {
+    let builder = ExponentialBuilder::default().with_min_delay(first.min(max)).with_max_delay(max);
+    builder.with_jitter().without_max_times().build()
 }
 
 #[cfg(test)]

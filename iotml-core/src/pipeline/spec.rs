@@ -15,7 +15,7 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::state::StateStore;
 
-/// Builds the stages of one task; called once per task, and to validate. Opens nothing.
+/// Builds the stages of one task; called once per task, at each of its restarts, and to validate. Opens nothing.
 pub type BuildTask = Box<dyn Fn(&BuildContext) -> Result<TaskStages, ConfigError> + Send + Sync>;
 
 /// A pipeline: its name, its options, and how to build the stages of each of its tasks.
@@ -154,6 +154,25 @@ pub struct PipelineOptions {
     pub state_interval: Duration,
     /// The pipeline is unhealthy when something is in flight for longer than this.
     pub max_in_flight_age: Duration,
+    /// How often in a row a task that failed is restarted by itself. A program that embeds a pipeline learns of the first
+    /// failure; a worker's configuration restarts by default.
+    pub restart_max: u32,
+    /// The longest pause before a restart; pauses double from half a second.
+    pub restart_backoff_max: Duration,
+    /// A task that ran for this long without failing has all its restarts again.
+    pub restart_window: Duration,
+    /// What happens when no task can go on.
+    pub on_failure: OnFailure,
+}
+
+/// What a pipeline does when every task has failed or ended, and at least one has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It ends with the error, so that whatever supervises the process sees it.
+    #[default]
+    Exit,
+    /// It waits for a restart by hand, as a worker of Kafka Connect does.
+    Stay,
 }
 
 impl Default for PipelineOptions {
@@ -170,6 +189,10 @@ impl Default for PipelineOptions {
             drain_timeout: Duration::from_secs(30),
             state_interval: Duration::from_secs(10),
             max_in_flight_age: Duration::from_secs(60),
+            restart_max: 0,
+            restart_backoff_max: Duration::from_secs(30),
+            restart_window: Duration::from_secs(600),
+            on_failure: OnFailure::Exit,
         }
     }
 }

@@ -15,13 +15,14 @@ use tokio::time::sleep_until;
 use super::board::{Board, TaskMetrics};
 use super::chain::Chain;
 use super::exactly_once::ExactlyOnce;
+use super::order::{Order, Target};
 use super::outlet::{Duty, Finished, Outlet};
 use super::retry::{Failure, Retry};
 use super::tracker::{BatchId, Tracker};
 use super::{Delivery, PipelineError, PipelineOptions, Shared, TaskContext, TaskStages};
 use crate::batch::{Batch, Lane, RawBatch};
 use crate::error::{Class, Stage};
-use crate::source::{Demand, Source, SourceEvent};
+use crate::source::{Demand, Farewell, Source, SourceEvent};
 use crate::state::StateStore;
 
 /// Rows between two steps of the task.
@@ -57,11 +58,29 @@ pub(super) struct Task {
     pub exactly_once: Option<ExactlyOnce>,
     state: Option<Arc<dyn StateStore>>,
     next_snapshot: Instant,
+    next_offsets: Instant,
     pub has_ended: bool,
+    /// What it was told when it began.
+    order: Order,
+    is_paused: bool,
+    /// It takes leave of the far side, and what the source said to that.
+    farewell: Option<Farewell>,
     pub stop_by: Option<Instant>,
     pub metrics: TaskMetrics,
     board: Arc<Board>,
 }
+
+/// How the life of a task's stages ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lived {
+    /// Everything in flight was done.
+    pub is_drained: bool,
+    /// The source has nothing more.
+    pub has_ended: bool,
+}
+
+/// How often the offsets are shown.
+const SHOW_OFFSETS: Duration = Duration::from_secs(1);
 
 /// How much work may wait in front of the chain: one batch to work on and one to overlap with.
 const MAX_WAITING: usize = 2;
@@ -104,7 +123,11 @@ impl Task {
             exactly_once: None,
             state,
             next_snapshot: Instant::now() + options.state_interval,
+            next_offsets: Instant::now(),
             has_ended: false,
+            order: Order::default(),
+            is_paused: false,
+            farewell: None,
             stop_by: None,
             context,
             options,
@@ -141,23 +164,30 @@ impl Task {
         opened.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))
     }
 
-    /// Runs until the source ends, `stop` is set, or a stage fails; then closes every stage in any case.
-    ///
-    /// Returns whether everything in flight was drained.
-    pub async fn run(&mut self, mut stop: watch::Receiver<bool>) -> Result<bool, PipelineError> {
-        let ran = self.turn_until_done(&mut stop).await;
+    /// Runs until the source ends, an order ends it that differs from the one it begins `under`, or a stage fails; then closes
+    /// every stage in any case.
+    pub async fn run(&mut self, mut orders: watch::Receiver<Order>, under: Order) -> Result<Lived, PipelineError> {
+        self.order = under;
+        let ran = self.turn_until_done(&mut orders).await;
         if self.exactly_once.is_some() {
             self.end_transaction().await;
         } else if ran.is_err() {
             self.let_writes_end().await;
         }
-        let is_drained = self.tracker.audit().in_flight == 0;
+        let lived = Lived { is_drained: self.tracker.audit().in_flight == 0, has_ended: self.has_ended };
+        self.board.show_offsets(self.source.acknowledged());
         let closed = self.close().await;
-        self.show();
-        ran.and(closed).map(|()| is_drained)
+        self.show(Instant::now());
+        ran.and(closed)?;
+        if self.farewell == Some(Farewell::UntilEnd) && !(lived.is_drained && lived.has_ended) {
+            return Err(PipelineError::Stayed(self.tracker.n_rows()));
+        }
+        Ok(lived)
     }
 
-    async fn turn_until_done(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), PipelineError> {
+    async fn turn_until_done(&mut self, orders: &mut watch::Receiver<Order>) -> Result<(), PipelineError> {
+        let order = *orders.borrow_and_update();
+        self.obey(order).await?;
         loop {
             let mut now = Instant::now();
             if self.work_retry.as_ref().is_none_or(|(_, at)| *at <= now)
@@ -175,7 +205,7 @@ impl Task {
             self.end_revoking(now).await?;
             self.turn_transaction(now).await?;
             self.snapshot_when_due(now)?;
-            self.show();
+            self.show(now);
             if self.is_done(now) {
                 return Ok(());
             }
@@ -191,21 +221,43 @@ impl Task {
                 Some(finished) = self.writes.next(), if !self.writes.is_empty() => self.finish(finished)?,
                 result = ExactlyOnce::committed(&mut self.exactly_once) => self.end_commit(result)?,
                 event = self.source.poll(demand), if may_poll => self.take(event)?,
-                _ = stop.wait_for(|stop| *stop), if self.stop_by.is_none() => {
-                    self.stop_by = Some(Instant::now() + self.options.drain_timeout);
+                // Whoever gives orders outlives the task.
+                Ok(()) = orders.changed() => {
+                    let order = *orders.borrow_and_update();
+                    self.obey(order).await?;
                 }
                 () = sleep_until(wake.into()) => {}
             }
         }
     }
 
+    async fn obey(&mut self, order: Order) -> Result<(), PipelineError> {
+        self.is_paused = order.target == Target::Paused;
+        self.board.pause(self.is_paused);
+        if self.stop_by.is_none() && self.order.is_over(order) {
+            self.stop_by = Some(Instant::now() + self.options.drain_timeout);
+        }
+        if order.leaves && self.farewell.is_none() {
+            let said = self.source.leave().await;
+            let said = said.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))?;
+            self.farewell = Some(said);
+        }
+        Ok(())
+    }
+
+    /// Whether the source still yields what the far side had assigned to it before it took leave.
+    fn is_clearing(&self) -> bool {
+        self.farewell == Some(Farewell::UntilEnd) && !self.has_ended
+    }
+
     fn demand(&self, now: Instant) -> Demand {
         let has_room = self.tracker.n_bytes() < self.options.max_in_flight_bytes
             && self.tracker.n_rows() < self.options.max_in_flight_rows
             && self.work.len() < MAX_WAITING;
-        let is_leaving = self.stop_by.is_some() || self.revoking.is_some();
-        let is_pausing = self.exactly_once.as_ref().is_some_and(|it| it.is_pausing(now));
-        if has_room && !is_leaving && !is_pausing { Demand::Batches } else { Demand::EventsOnly }
+        let is_closing = (self.is_paused || self.stop_by.is_some()) && !self.is_clearing();
+        let is_committing = self.exactly_once.as_ref().is_some_and(|it| it.is_pausing(now));
+        let is_open = !is_closing && !is_committing && self.revoking.is_none();
+        if has_room && is_open { Demand::Batches } else { Demand::EventsOnly }
     }
 
     /// The earliest time at which something must be looked at without an event.
@@ -227,7 +279,7 @@ impl Task {
             && self.work.is_empty()
             && self.outlets.iter().all(Outlet::is_idle);
         let is_late = self.stop_by.is_some_and(|by| now >= by);
-        (self.has_ended || self.stop_by.is_some()) && is_empty || is_late
+        (self.has_ended || self.stop_by.is_some() && !self.is_clearing()) && is_empty || is_late
     }
 
     fn take(&mut self, event: Result<SourceEvent, crate::source::SourceError>) -> Result<(), PipelineError> {
@@ -265,6 +317,10 @@ impl Task {
                     PipelineError::stage(Stage::Source, "source", message.into())
                 })?;
                 self.work.push_back(Work::Chain(id, raw));
+                // What the far side still has for us may be much; it is done as long as it moves.
+                if self.is_clearing() {
+                    self.stop_by = Some(now + self.options.drain_timeout);
+                }
             }
             SourceEvent::Idle => {}
             SourceEvent::Revoking { lanes, deadline } => {
@@ -437,11 +493,15 @@ impl Task {
         }
     }
 
-    fn show(&mut self) {
+    fn show(&mut self, now: Instant) {
         let audit = self.tracker.audit();
         self.metrics.update(audit, self.tracker.n_bytes());
         let committing = self.exactly_once.as_ref().and_then(ExactlyOnce::committing_since);
         let oldest = self.tracker.oldest().into_iter().chain(committing).min();
         self.board.update(audit, oldest, self.partitions.len());
+        if now >= self.next_offsets {
+            self.next_offsets = now + SHOW_OFFSETS;
+            self.board.show_offsets(self.source.acknowledged());
+        }
     }
 }

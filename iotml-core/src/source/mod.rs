@@ -7,6 +7,7 @@ pub use offsets::{NextOffset, SourceOffsets};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::batch::{Ack, Lane, LaneInfo, RawBatch};
 use crate::pipeline::TaskContext;
@@ -53,6 +54,24 @@ pub enum Demand {
     Batches,
     /// The bound on memory or rows in flight is reached: yield any event but [`SourceEvent::Batch`].
     EventsOnly,
+}
+
+/// How far one lane is acknowledged, in the source's own words, as Kafka Connect shows offsets: for people and tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceOffset {
+    /// Where: an object such as `{"kafka_topic": "cars", "kafka_partition": 2}`.
+    pub partition: Value,
+    /// How far: an object such as `{"kafka_offset": 4}`, which is what would be received next after a restart.
+    pub offset: Value,
+}
+
+/// What is still to come from a source that takes leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Nothing: it is drained and closed as at any stop.
+    Now,
+    /// What the far side has assigned to it already, and then [`SourceEvent::End`].
+    UntilEnd,
 }
 
 /// Receives raw messages: the first stage, before the decoder.
@@ -153,6 +172,19 @@ pub trait Source: Send {
     /// Ends the hand-back begun by [`SourceEvent::Revoking`]: makes the acknowledgements so far durable and lets the lanes go.
     async fn release(&mut self, _lanes: &[Lane]) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    /// How far each lane is acknowledged. Asked for about once a second.
+    fn acknowledged(&self) -> Vec<SourceOffset> {
+        Vec::new()
+    }
+
+    /// Takes leave of the far side for good: this instance does not come back. The source asks for nothing more to be assigned
+    /// to it, and [`close`](Source::close) is to end its session, membership or subscription, so that the far side keeps
+    /// nothing for a reader who never comes. A source that still yields something is polled on until its end; closed before
+    /// that, or with something unacknowledged, it keeps its session, so that nothing is lost.
+    async fn leave(&mut self) -> Result<Farewell, SourceError> {
+        Ok(Farewell::Now)
     }
 
     /// Makes all acknowledgements durable and disconnects, leaving what is unacknowledged to be redelivered.

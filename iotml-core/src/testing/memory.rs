@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::json;
 use tokio::sync::Notify;
 
 use super::MemoryTransaction;
@@ -12,7 +13,7 @@ use crate::batch::{Ack, Coordinate, Lane, LaneInfo, Message, Messages, Position,
 use crate::error::Cause;
 use crate::pipeline::{Delivery, TaskContext};
 use crate::sink::{Outgoing, Sink, SinkError, Transaction, Written};
-use crate::source::{Demand, NextOffset, Source, SourceError, SourceEvent, SourceOffsets};
+use crate::source::{Demand, NextOffset, Source, SourceError, SourceEvent, SourceOffset, SourceOffsets};
 
 /// The far side of a [`MemorySource`]: a log of one lane that remembers how far it was acknowledged.
 #[derive(Clone, Debug, Default)]
@@ -277,6 +278,11 @@ impl Source for MemorySource {
         self.begin_again(log.acked);
         self.is_idle = false;
         Ok(())
+    }
+
+    fn acknowledged(&self) -> Vec<SourceOffset> {
+        let acked = self.shared.lock().acked;
+        vec![SourceOffset { partition: json!({ "log": "memory" }), offset: json!({ "acknowledged": acked }) }]
     }
 
     async fn release(&mut self, lanes: &[Lane]) -> Result<(), SourceError> {

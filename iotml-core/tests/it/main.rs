@@ -13,3 +13,4 @@ mod json;
 mod letters;
 mod pipeline;
 mod preprocess;
+mod supervision;

@@ -19,7 +19,7 @@ use iotml_core::source::{SourceError, SourceEvent};
 use iotml_core::state::{FileStateStore, StateError, Stateful};
 use iotml_core::testing::{MemoryLog, MemorySink, Scripted};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Decodes a number; "down" asks for a registry that is not there the first two times.
 #[derive(Default)]
@@ -71,11 +71,11 @@ impl Preprocessor for Even {
     }
 }
 
-fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+pub(crate) fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
-fn quick() -> PipelineOptions {
+pub(crate) fn quick() -> PipelineOptions {
     PipelineOptions {
         retry_delay_max: Duration::from_millis(20),
         drain_timeout: Duration::from_secs(5),
@@ -83,7 +83,7 @@ fn quick() -> PipelineOptions {
     }
 }
 
-fn start(
+pub(crate) fn start(
     options: PipelineOptions,
     build: impl Fn() -> TaskStages + Send + Sync + 'static,
 ) -> Result<PipelineHandle, PipelineError> {
@@ -91,12 +91,12 @@ fn start(
     Pipeline::start(spec, Metrics::default())
 }
 
-fn pass_through(log: &MemoryLog, batch: usize, sink: &Arc<MemorySink>) -> TaskStages {
+pub(crate) fn pass_through(log: &MemoryLog, batch: usize, sink: &Arc<MemorySink>) -> TaskStages {
     let route = Route::required("all", None, sink.clone());
     TaskStages::new(Box::new(log.source(batch)), Box::new(PassThrough), vec![route])
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "never came about: {what}");

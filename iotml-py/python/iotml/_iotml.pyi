@@ -462,6 +462,11 @@ class Stats:
         Rows received a second: over the last ten seconds in which `stats` was asked for, over the whole run once it ended.
         """
     @property
+    def returned(self, /) -> int:
+        """
+        Rows in flight when their task was begun anew; the source yields them again, and they are received again.
+        """
+    @property
     def seconds(self, /) -> float:
         """
         How long the pipeline has been running, or ran, in seconds.

@@ -25,7 +25,8 @@ pub struct Stats {
     filtered: u64,
     /// Rows dropped by `errors.tolerance = "all"` without a dead-letter sink.
     skipped: u64,
-    /// Rows of aborted transactions, which are received again. None without transactions.
+    /// Rows in flight when their task was begun anew or their transaction aborted; the source yields them again, and they are
+    /// received again.
     returned: u64,
     /// Rows not yet done; with transactions, not yet committed.
     in_flight: u64,

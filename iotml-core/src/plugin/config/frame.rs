@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::settings::{HttpTable, LogTable};
-use crate::pipeline::{Delivery, PipelineOptions, Tolerance};
+use crate::pipeline::{Delivery, OnFailure, PipelineOptions, Tolerance};
 use crate::plugin::{ByteSize, HumanDuration};
 
 /// The configuration of one pipeline.
@@ -35,7 +35,7 @@ pub struct Frame {
     pub dead_letter: Option<PluginTable>,
     /// Where stateful stages keep their snapshots; left out, state is kept in memory only.
     pub state: Option<StateTable>,
-    /// The endpoint of metrics and health; left out, there is none.
+    /// The endpoint of metrics, health and control; left out, there is none.
     pub http: Option<HttpTable>,
     /// What is logged, and how.
     pub log: Option<LogTable>,
@@ -88,6 +88,19 @@ pub struct PipelineTable {
     #[serde(default = "defaults::best_effort_queue")]
     #[schemars(range(min = 1))]
     pub best_effort_queue: usize,
+    /// How often in a row a task that failed is restarted by itself; default: 5 in a worker, 0 where a program embeds the
+    /// pipeline. A row that `errors.tolerance` does not tolerate fails its task at once.
+    pub restart_max: Option<u32>,
+    /// The longest pause before a restart; pauses double from half a second.
+    #[serde(default = "defaults::restart_backoff_max")]
+    pub restart_backoff_max: HumanDuration,
+    /// A task that ran for this long without failing has all its restarts again.
+    #[serde(default = "defaults::restart_window")]
+    pub restart_window: HumanDuration,
+    /// When no task can go on any more: `exit` ends the pipeline, and the worker with it once none of its pipelines goes on;
+    /// `stay` waits for a restart by hand.
+    #[serde(default)]
+    pub on_failure: OnFailureWord,
 }
 
 impl PipelineTable {
@@ -111,6 +124,13 @@ impl PipelineTable {
             drain_timeout: self.drain_timeout.0,
             state_interval: state.map_or(defaults::state_interval(), |state| state.interval).0,
             max_in_flight_age: self.max_in_flight_age.0,
+            restart_max: self.restart_max.unwrap_or(PipelineOptions::default().restart_max),
+            restart_backoff_max: self.restart_backoff_max.0,
+            restart_window: self.restart_window.0,
+            on_failure: match self.on_failure {
+                OnFailureWord::Exit => OnFailure::Exit,
+                OnFailureWord::Stay => OnFailure::Stay,
+            },
         }
     }
 }
@@ -137,6 +157,18 @@ pub enum ToleranceWord {
     None,
     /// It is dead-lettered, or skipped and counted where there is no dead-letter sink.
     All,
+}
+
+/// What happens when no task can go on any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum OnFailureWord {
+    /// The pipeline ends with the error.
+    #[default]
+    Exit,
+    /// It waits for a restart by hand.
+    Stay,
 }
 
 /// `errors.retry.timeout`: a duration, or `forever`.
@@ -282,6 +314,14 @@ mod defaults {
 
     pub(super) fn max_in_flight_age() -> HumanDuration {
         HumanDuration(PipelineOptions::default().max_in_flight_age)
+    }
+
+    pub(super) fn restart_backoff_max() -> HumanDuration {
+        HumanDuration(PipelineOptions::default().restart_backoff_max)
+    }
+
+    pub(super) fn restart_window() -> HumanDuration {
+        HumanDuration(PipelineOptions::default().restart_window)
     }
 
     pub(super) fn best_effort_queue() -> usize {

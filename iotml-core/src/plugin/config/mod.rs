@@ -23,7 +23,9 @@ mod tables;
 
 use super::suggest;
 
-pub use frame::{DeliveryWord, Frame, PipelineTable, PluginTable, RetryTimeout, RouteTable, StateTable, ToleranceWord};
+pub use frame::{
+    DeliveryWord, Frame, OnFailureWord, PipelineTable, PluginTable, RetryTimeout, RouteTable, StateTable, ToleranceWord,
+};
 pub use load::Config;
 pub use mistake::{Mistake, Mistakes};
 pub use schema::schema;
