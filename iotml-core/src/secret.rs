@@ -6,6 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
+use subtle::ConstantTimeEq;
 
 /// A password or token: it prints and serializes as `***`, and is wiped from memory when dropped.
 #[derive(Clone, Deserialize)]
@@ -21,6 +22,11 @@ impl Secret {
     /// The value, for the call that needs it and nothing else.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
+    }
+
+    /// Whether `candidate` is the value. How long that takes tells nothing but whether the lengths agree.
+    pub fn is(&self, candidate: &[u8]) -> bool {
+        self.expose().as_bytes().ct_eq(candidate).into()
     }
 }
 
@@ -56,5 +62,12 @@ mod tests {
         assert_eq!(secret.expose(), "hunter2");
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+    }
+
+    #[test]
+    fn a_secret_is_only_itself() {
+        let secret = Secret::new("hunter2");
+        assert!(secret.is(b"hunter2"));
+        assert!(!secret.is(b"hunter3") && !secret.is(b"hunter") && !secret.is(b"hunter22") && !secret.is(b""));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::graph;
 use crate::plugin::Registry;
@@ -18,7 +18,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Run pipelines until they end or SIGINT or SIGTERM asks them to drain and stop
+    /// Run pipelines until they end or SIGINT or SIGTERM asks them to drain and stop; SIGUSR1 makes them leave for good
     Run {
         /// Configuration files, one pipeline each
         #[arg(value_name = "CONFIG", required = true)]
@@ -49,6 +49,45 @@ pub(super) enum Action {
     },
     /// Print the JSON Schema of configurations of this worker
     Schema,
+    /// Ask a running worker what became of every row; exits with 1 if it does not add up
+    Audit(Far),
+    /// Ask a running worker how its pipelines are doing; exits with 1 if a task has failed
+    Status(Far),
+    /// Make a pipeline of a running worker receive nothing more, and keep its connections
+    Pause(Named),
+    /// Make a paused pipeline receive again
+    Resume(Named),
+    /// Begin the tasks of a pipeline anew
+    Restart {
+        #[command(flatten)]
+        named: Named,
+        /// Only this task
+        #[arg(long, value_name = "NUMBER", conflicts_with = "only_failed")]
+        task: Option<usize>,
+        /// Only tasks that have failed
+        #[arg(long)]
+        only_failed: bool,
+    },
+    /// Make a pipeline of an instance that does not come back receive what is still meant for it, end its sessions, and end
+    Leave(Named),
+}
+
+/// A running worker. Its token, where it wants one, is read from the environment variable IOTML_TOKEN.
+#[derive(Debug, Args)]
+pub(super) struct Far {
+    /// Where it listens: its [http] listen
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:9464")]
+    pub(super) url: String,
+}
+
+/// A pipeline of a running worker.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Name of the pipeline
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) far: Far,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,4 +1,5 @@
-//! The ready-made command line of a worker: `run`, `validate`, `plugins`, `graph`, `schema`, and what plug-ins add.
+//! The ready-made command line of a worker: `run`, `validate`, `plugins`, `graph`, `schema`, what asks and steers a running one
+//! (`audit`, `status`, `pause`, `resume`, `restart`, `leave`), and what plug-ins add.
 //!
 //! A whole worker is a registry and one call:
 //! ```no_run
@@ -18,6 +19,7 @@ mod command;
 mod graph;
 mod output;
 mod plugins;
+mod remote;
 mod run;
 mod signals;
 mod validate;
@@ -26,7 +28,7 @@ pub use clap;
 pub use command::Command;
 pub use graph::{mermaid, text};
 pub use output::{fail, print};
-pub use signals::watch as on_signal;
+pub use signals::on_signal;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -39,7 +41,8 @@ use crate::plugin::{Registry, config};
 use arguments::{Action, Arguments, PluginsAction};
 
 /// Subcommands that no plug-in can take.
-pub(crate) const OWN_COMMANDS: [&str; 6] = ["run", "validate", "plugins", "graph", "schema", "help"];
+pub(crate) const OWN_COMMANDS: [&str; 12] =
+    ["run", "validate", "plugins", "graph", "schema", "audit", "status", "pause", "resume", "restart", "leave", "help"];
 
 /// The exit code for a wrong command line or configuration.
 pub const USAGE: u8 = 2;
@@ -90,6 +93,12 @@ pub fn main_with(registry: Registry, arguments: impl IntoIterator<Item = OsStrin
             Ok(config) => print(&format.draw(&config)),
             Err(message) => output::fail(&message, USAGE),
         },
+        Action::Audit(far) => remote::audit(&far),
+        Action::Status(far) => remote::status(&far),
+        Action::Pause(named) => remote::put(&named, "pause"),
+        Action::Resume(named) => remote::put(&named, "resume"),
+        Action::Leave(named) => remote::put(&named, "leave"),
+        Action::Restart { named, task, only_failed } => remote::restart(&named, task, only_failed),
         Action::Schema => print(&format!("{:#}\n", config::schema(&registry))),
     }
 }

@@ -1,24 +1,30 @@
 //! `run`: starts pipelines, waits for them, and stops them gracefully.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
+use serde_json::{Value, json};
+
 use super::output::fail;
+use super::signals::Wish;
 use super::validate::load_all;
 use super::{USAGE, signals};
-use crate::http::{self, HttpServer};
+use crate::error::Stage;
+use crate::http::{self, Controls, Endpoint, HttpServer};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::pipeline::{Health, Pipeline, PipelineError, PipelineHandle, Summary};
+use crate::pipeline::{Health, Pipeline, PipelineError, PipelineHandle, PipelineSpec, Summary};
 use crate::plugin::Registry;
-use crate::plugin::config::{Config, LogFormat, LogTable, Secrets};
+use crate::plugin::config::{Config, HttpTable, LogFormat, LogTable, Secrets};
 
-/// Runs the pipelines of all files in this process until all have ended. The first that fails stops the others: whatever
-/// supervises the process sees the failure and starts it again.
+/// Restarts of a failed task in a row, where the configuration does not say.
+const RESTARTS: u32 = 5;
+
+/// Runs the pipelines of all files in this process until all have ended. One that fails leaves the others running; when none
+/// can go on any more, whatever supervises the process sees the failure and starts it again.
 pub(super) fn run(files: &[PathBuf], registry: &Arc<Registry>) -> ExitCode {
     let configs = match load_all(files, registry) {
         Ok(configs) => configs,
@@ -33,7 +39,7 @@ pub(super) fn run(files: &[PathBuf], registry: &Arc<Registry>) -> ExitCode {
     if let Err(error) = log::init(&around.log, around.secrets.clone()) {
         return fail(&error, USAGE);
     }
-    match start_and_wait(&configs, &around) {
+    match start_and_wait(&configs, &around, registry) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader of JSON lines gets a JSON line.
         Err(message) if around.log.format == LogFormat::Json && tracing::enabled!(tracing::Level::ERROR) => {
@@ -47,7 +53,7 @@ pub(super) fn run(files: &[PathBuf], registry: &Arc<Registry>) -> ExitCode {
 /// What the pipelines of one process share.
 struct Around {
     log: LogTable,
-    listen: Option<SocketAddr>,
+    http: Option<HttpTable>,
     secrets: Secrets,
 }
 
@@ -55,11 +61,11 @@ impl Around {
     fn of(configs: &[Config]) -> Result<Self, String> {
         let logs = configs.iter().filter_map(|config| Some((config, config.frame.log.clone()?)));
         let log = agreed("log", logs)?.unwrap_or_default();
-        let listens = configs.iter().filter_map(|config| Some((config, config.frame.http.as_ref()?.listen.0)));
-        let listen = agreed("http", listens)?;
+        let https = configs.iter().filter_map(|config| Some((config, config.frame.http.clone()?)));
+        let http = agreed("http", https)?;
         let mut secrets = Secrets::default();
         configs.iter().for_each(|config| secrets.extend(config.secrets()));
-        Ok(Self { log, listen, secrets })
+        Ok(Self { log, http, secrets })
     }
 }
 
@@ -81,16 +87,18 @@ fn agreed<'a, T: PartialEq>(table: &str, settings: impl Iterator<Item = (&'a Con
     Ok(agreed.map(|(_, setting)| setting))
 }
 
-fn start_and_wait(configs: &[Config], around: &Around) -> Result<(), String> {
+fn start_and_wait(configs: &[Config], around: &Around, registry: &Registry) -> Result<(), String> {
     let metrics = Metrics::default();
-    let crew = Arc::new(Crew { is_starting: true.into(), ..Crew::default() });
-    let _http = match around.listen {
-        Some(listen) => Some(offer_http(listen, &metrics, &crew, &around.secrets)?),
+    let secrets = around.secrets.clone();
+    let controls = Controls::new(plugins_of(registry), move |text| secrets.scrub(text));
+    let crew = Arc::new(Crew { controls, is_starting: true.into() });
+    let _http = match &around.http {
+        Some(table) => Some(offer_http(table, &metrics, &crew, &around.secrets)?),
         None => None,
     };
     let stopping = crew.clone();
-    let signalled =
-        signals::watch(move || stopping.stop()).map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let signalled = signals::watch(move |wish| stopping.obey(wish))
+        .map_err(|error| format!("signals cannot be handled: {error}"))?;
     let mut running = Vec::with_capacity(configs.len());
     for config in configs {
         if signalled.load(Ordering::SeqCst) {
@@ -98,38 +106,47 @@ fn start_and_wait(configs: &[Config], around: &Around) -> Result<(), String> {
         }
         tracing::info!(file = %config.file.display(), pipeline = config.frame.pipeline.name, "starting");
         tracing::debug!(config = %config.redacted(), "configured");
-        match Pipeline::start(config.pipeline(), metrics.clone()) {
+        match Pipeline::start(supervised(config), metrics.clone()) {
             Ok(handle) => {
-                running.push(crew.add(handle));
+                crew.controls.add(handle.control(), config.redacted().clone());
+                running.push(handle);
                 // A signal that came while it was opening found nothing to stop.
                 if signalled.load(Ordering::SeqCst) {
-                    crew.stop();
+                    crew.obey(Wish::Stop);
                 }
             }
             Err(error) => {
-                crew.stop();
-                let _ = wait_all(running, &crew);
+                crew.obey(Wish::Stop);
+                let _ = wait_all(running);
                 return Err(format!("pipeline {:?} cannot start: {}", config.frame.pipeline.name, error.report()));
             }
         }
     }
     crew.is_starting.store(false, Ordering::SeqCst);
-    wait_all(running, &crew)
+    wait_all(running)
 }
 
-fn offer_http(
-    listen: SocketAddr,
-    metrics: &Metrics,
-    crew: &Arc<Crew>,
-    secrets: &Secrets,
-) -> Result<HttpServer, String> {
-    let (crew, secrets) = (crew.clone(), secrets.clone());
+/// The pipeline of a configuration, with restarts: a worker has no one beside it who would see the first failure.
+fn supervised(config: &Config) -> PipelineSpec {
+    let mut spec = config.pipeline();
+    spec.options.restart_max = config.frame.pipeline.restart_max.unwrap_or(RESTARTS);
+    spec
+}
+
+fn offer_http(table: &HttpTable, metrics: &Metrics, crew: &Arc<Crew>, secrets: &Secrets) -> Result<HttpServer, String> {
+    let (asked, secrets) = (crew.clone(), secrets.clone());
     let health = Arc::new(move || {
-        let health = crew.health();
+        let health = asked.health();
         Health { detail: secrets.scrub(&health.detail).into_owned(), ..health }
     });
+    let endpoint = Endpoint {
+        controls: table.control.then(|| crew.controls.clone()),
+        token: table.token.clone(),
+        guards_metrics: table.metrics_need_token,
+        ..Endpoint::new(metrics.clone(), health)
+    };
     let server =
-        http::serve(listen, metrics.clone(), health).map_err(|error| match std::error::Error::source(&error) {
+        http::serve_all(table.listen.0, endpoint).map_err(|error| match std::error::Error::source(&error) {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         })?;
@@ -137,39 +154,36 @@ fn offer_http(
     Ok(server)
 }
 
+/// What `GET /connector-plugins` answers: Kafka Connect's three keys, with a stage word for the type.
+fn plugins_of(registry: &Registry) -> Value {
+    let all = Stage::ALL.into_iter().flat_map(|stage| registry.names(stage).into_iter().map(move |name| (stage, name)));
+    all.map(|(stage, name)| json!({ "class": name, "type": stage.as_str(), "version": env!("CARGO_PKG_VERSION") }))
+        .collect()
+}
+
 /// All pipelines of the process, for the signal handler and the endpoint.
-#[derive(Default)]
 struct Crew {
-    members: Mutex<Vec<Member>>,
+    controls: Controls,
     /// Not ready while pipelines are still to be started.
     is_starting: AtomicBool,
 }
 
-struct Member {
-    name: String,
-    stop: Box<dyn Fn() + Send>,
-    health: Box<dyn Fn() -> Health + Send>,
-}
-
 impl Crew {
-    fn add(&self, handle: PipelineHandle) -> PipelineHandle {
-        let (stop, health) = (Box::new(handle.stopper()), Box::new(handle.monitor()));
-        self.members().push(Member { name: handle.name().to_owned(), stop, health });
-        handle
-    }
-
-    fn stop(&self) {
-        self.members().iter().for_each(|member| (member.stop)());
+    fn obey(&self, wish: Wish) {
+        self.controls.all().iter().for_each(|pipeline| match wish {
+            Wish::Stop => pipeline.end(),
+            Wish::Leave => pipeline.leave(),
+        });
     }
 
     fn health(&self) -> Health {
         let is_starting = self.is_starting.load(Ordering::SeqCst);
         let mut whole = Health { is_healthy: true, is_ready: !is_starting, detail: String::new() };
-        for member in self.members().iter() {
-            let health = (member.health)();
+        for pipeline in self.controls.all() {
+            let health = pipeline.health();
             whole.is_healthy &= health.is_healthy;
             whole.is_ready &= health.is_ready;
-            let line = format!("{}: {}", member.name, health.detail);
+            let line = format!("{}: {}", pipeline.name(), health.detail);
             whole.detail = if whole.detail.is_empty() { line } else { format!("{}\n{line}", whole.detail) };
         }
         if is_starting {
@@ -177,15 +191,10 @@ impl Crew {
         }
         whole
     }
-
-    fn members(&self) -> std::sync::MutexGuard<'_, Vec<Member>> {
-        // Members are only ever added, so a panic elsewhere cannot leave the list half changed.
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Waits for all, stops all when one fails, and reports the first failure.
-fn wait_all(running: Vec<PipelineHandle>, crew: &Crew) -> Result<(), String> {
+/// Waits for all, and reports the first failure.
+fn wait_all(running: Vec<PipelineHandle>) -> Result<(), String> {
     let (ended, endings) = mpsc::channel::<(String, Result<Summary, PipelineError>)>();
     thread::scope(|scope| {
         for handle in running {
@@ -212,7 +221,6 @@ fn wait_all(running: Vec<PipelineHandle>, crew: &Crew) -> Result<(), String> {
                     }
                 }
                 Err(error) => {
-                    crew.stop();
                     failed.get_or_insert(format!("pipeline {name:?} failed: {}", error.report()));
                 }
             }

@@ -72,7 +72,10 @@ impl Supervisor {
                 Err(error) if opened.is_some() => return Err(self.fail(error)),
                 // What was not done in time is shown as in flight: that is how the pipeline ends.
                 Err(error) if now.ends => return Err(self.fail(error)),
-                Ok(Lived { is_drained, has_ended }) if now.ends || has_ended => return Ok(is_drained),
+                // An order to leave may have come when it was closed already for another reason.
+                Ok(lived) if (now.ends || lived.has_ended) && (lived.has_left || !now.leaves) => {
+                    return Ok(lived.is_drained);
+                }
                 Err(error) if now.target != Target::Stopped => {
                     self.give_back();
                     let ran = began.elapsed();

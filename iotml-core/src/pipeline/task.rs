@@ -77,6 +77,8 @@ pub(super) struct Lived {
     pub is_drained: bool,
     /// The source has nothing more.
     pub has_ended: bool,
+    /// It took leave of the far side.
+    pub has_left: bool,
 }
 
 /// How often the offsets are shown.
@@ -174,7 +176,8 @@ impl Task {
         } else if ran.is_err() {
             self.let_writes_end().await;
         }
-        let lived = Lived { is_drained: self.tracker.audit().in_flight == 0, has_ended: self.has_ended };
+        let (is_drained, has_left) = (self.tracker.audit().in_flight == 0, self.farewell.is_some());
+        let lived = Lived { is_drained, has_ended: self.has_ended, has_left };
         self.board.show_offsets(self.source.acknowledged());
         let closed = self.close().await;
         self.show(Instant::now());

@@ -59,7 +59,7 @@ fn a_worker_gives_its_own_name_with_the_version() {
     assert_eq!((code, stdout.trim()), (0, concat!("worker ", env!("CARGO_PKG_VERSION"))));
 }
 
-fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "cli::worker", "--nocapture", "--quiet"]).env(ARGUMENTS, arguments.join("\n"));
     command.env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -67,28 +67,28 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 /// Exit code, stdout without the test harness's own line, stderr.
-fn worker_says(arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn worker_says(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command(arguments).output().unwrap();
     let stdout = String::from_utf8(stdout).unwrap();
     let own = stdout.split_once("running 1 test\n").map_or(stdout.as_str(), |(_, own)| own);
     (status.code().unwrap(), own.to_owned(), String::from_utf8(stderr).unwrap())
 }
 
-struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -220,7 +220,7 @@ fn schema_is_json() {
 fn plugins_bring_subcommands() {
     let (code, out, _) = worker_says(&["greet", "you"]);
     assert_eq!(code, 0);
-    assert!(out.starts_with("hello you from 4 sinks\n"), "{out}");
+    assert!(out.starts_with("hello you from 5 sinks\n"), "{out}");
     let (code, out, _) = worker_says(&["--help"]);
     assert_eq!(code, 0);
     assert!(out.contains("greet") && out.contains("Greet someone") && out.contains("validate"), "{out}");
@@ -242,21 +242,21 @@ fn a_wrong_command_line_exits_with_2() {
 }
 
 /// A worker that runs until it is told to stop.
-struct Running {
-    child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
-    seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut child = command(arguments).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, lines, seen: Vec::new() }
     }
 
     /// The first line from here on that holds `text`.
-    fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         for line in self.lines.by_ref() {
             let line = line.unwrap();
             self.seen.push(line.clone());
@@ -267,12 +267,12 @@ impl Running {
         panic!("the worker ended without saying {text:?}: {:#?}", self.seen);
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
-    fn code(&mut self) -> Option<i32> {
+    pub(crate) fn code(&mut self) -> Option<i32> {
         self.seen.extend(self.lines.by_ref().map(|line| line.unwrap()));
         let mut rest = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
@@ -287,7 +287,7 @@ impl Drop for Running {
     }
 }
 
-const ENDLESS: &str = "[pipeline]\nname = \"p\"\n[source]\ntype = \"kafka\"\ntopics = []\ncount = 25\nendless = true\n\
+pub(crate) const ENDLESS: &str = "[pipeline]\nname = \"p\"\n[source]\ntype = \"kafka\"\ntopics = []\ncount = 25\nendless = true\n\
                        login = { method = \"plain\", user = \"alice\", password = \"hunter2\" }\n\
                        [[route]]\nname = \"all\"\nsink = { type = \"kafka\", topic = \"hunter2-topic\" }\n\
                        [http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n";

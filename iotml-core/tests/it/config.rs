@@ -7,7 +7,7 @@ use std::sync::Arc;
 use iotml_core::decode::{Decoder, PassThrough};
 use iotml_core::encode::{EncodeError, Encoded, Encoder};
 use iotml_core::error::ConfigError;
-use iotml_core::pipeline::{Pipeline, Tolerance};
+use iotml_core::pipeline::{OnFailure, Pipeline, Tolerance};
 use iotml_core::plugin::config::{Config, Mistakes};
 use iotml_core::plugin::{HumanDuration, Plugin, Registry, Remark};
 use iotml_core::preprocess::{PreprocessError, Preprocessor};
@@ -104,6 +104,11 @@ struct SinkConfig {
 struct Nothing {}
 
 #[derive(Deserialize, JsonSchema)]
+struct Flaky {
+    n_failures: u32,
+}
+
+#[derive(Deserialize, JsonSchema)]
 struct Refusing {
     password: Secret,
 }
@@ -174,6 +179,11 @@ pub(crate) fn registry_into(stored: Arc<MemorySink>) -> Registry {
     registry.sink("hanging", "Never finishes a write", |_: Nothing, _| {
         let sink = MemorySink::new();
         sink.delay(Some(std::time::Duration::from_secs(3600)));
+        Ok(sink)
+    });
+    registry.sink("flaky", "Fails its first writes for good", |config: Flaky, _| {
+        let sink = MemorySink::new();
+        (0..config.n_failures).for_each(|_| sink.script(Err(SinkError::fatal("the disk is full"))));
         Ok(sink)
     });
     registry.sink("refusing", "Is careless with its secret", |config: Refusing, _| Ok(Arc::new(config)));
@@ -452,6 +462,41 @@ fn inv_10_no_secret_is_in_a_dump_or_an_error() {
 }
 
 #[test]
+fn who_listens_for_other_machines_needs_a_token_for_control() {
+    let end = GOOD.lines().count();
+    let http = |table: &str| mistakes(&format!("{GOOD}[http]\n{table}"));
+    for ok in [
+        "listen = \"[::1]:9464\"",
+        "listen = \"0.0.0.0:9464\"\ncontrol = false",
+        "listen = \"0.0.0.0:9464\"\ntoken = \"0123456789abcdef\"\nmetrics_need_token = true",
+    ] {
+        assert!(
+            Config::parse(&format!("{GOOD}[http]\n{ok}"), Path::new("cars.toml"), &Arc::new(registry())).is_ok(),
+            "{ok}"
+        );
+    }
+    let open = http("listen = \"0.0.0.0:9464\"");
+    assert_eq!(open.len(), 1);
+    assert!(open[0].starts_with(&format!("line {}: http.listen: other machines can reach", end + 2)), "{open:?}");
+    assert!(http("token = \"hunter2\"")[0].contains("at least 16 characters"));
+    assert!(!http("token = \"hunter2\"")[0].contains("hunter2"));
+    assert!(http("metrics_need_token = true")[0].ends_with("there is no token: set it"));
+}
+
+#[test]
+fn a_pipeline_says_what_becomes_of_its_failures() {
+    let config = parse(&with(&[(
+        "drain_timeout",
+        "restart_max = 7\nrestart_backoff_max = \"2s\"\nrestart_window = \"1m\"\non_failure = \"stay\"\ndrain_timeout",
+    )]));
+    let options = config.unwrap().pipeline().options;
+    assert_eq!((options.restart_max, options.on_failure), (7, OnFailure::Stay));
+    assert_eq!((options.restart_backoff_max.as_secs(), options.restart_window.as_secs()), (2, 60));
+    let wrong = mistakes(&with(&[("drain_timeout", "on_failure = \"leave\"\ndrain_timeout")]));
+    assert!(wrong[0].contains("on_failure"), "{wrong:?}");
+}
+
+#[test]
 fn checks_of_plugins_see_the_whole_pipeline() {
     let mut registry = registry();
     registry.check(|inspection| {
@@ -492,6 +537,6 @@ fn the_schema_accepts_what_the_worker_accepts_and_nothing_else() {
         assert!(!validator.is_valid(&value), "{from}");
     }
     assert_eq!(schema.pointer("/properties/source/$ref").unwrap(), "#/$defs/source");
-    assert_eq!(schema.pointer("/$defs/sink/oneOf/2/$ref").unwrap(), "#/$defs/sink.mqtt");
+    assert_eq!(schema.pointer("/$defs/sink/oneOf/3/$ref").unwrap(), "#/$defs/sink.mqtt");
     assert_eq!(schema.pointer("/$defs/source.kafka/properties/type/const").unwrap(), "kafka");
 }

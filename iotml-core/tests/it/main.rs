@@ -13,4 +13,6 @@ mod json;
 mod letters;
 mod pipeline;
 mod preprocess;
+mod remote;
+mod rest;
 mod supervision;

@@ -7,10 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use iotml_core::error::ConfigError;
-use iotml_core::http;
+use iotml_core::http::{self, Controls, Endpoint};
 use iotml_core::metrics::Metrics;
 use iotml_core::pipeline::{Audit, Health, Pipeline, PipelineError, PipelineHandle, Summary};
-use iotml_core::plugin::config::{Config, Secrets};
+use iotml_core::plugin::config::{Config, HttpTable, Secrets};
+use serde_json::json;
 
 use super::stats::{Rates, Seen, Stats, between};
 use crate::process::ForkGuard;
@@ -86,11 +87,14 @@ impl Run {
     }
 
     fn run(self: &Arc<Self>, config: &Config) -> Result<Summary, PipelineError> {
+        let secrets = self.secrets.clone();
+        let controls = Controls::new(json!([]), move |text| secrets.scrub(text));
         let _http = match &config.frame.http {
-            Some(table) => Some(self.offer_http(table.listen.0)?),
+            Some(table) => Some(self.offer_http(table, &controls)?),
             None => None,
         };
         let handle = Pipeline::start(config.pipeline(), self.metrics.clone())?;
+        controls.add(handle.control(), config.redacted().clone());
         self.started(&handle);
         let summary = handle.wait()?;
         if !summary.audit.balances() {
@@ -125,13 +129,19 @@ impl Run {
         self.changed.notify_all();
     }
 
-    fn offer_http(self: &Arc<Self>, listen: SocketAddr) -> Result<http::HttpServer, PipelineError> {
+    fn offer_http(self: &Arc<Self>, table: &HttpTable, controls: &Controls) -> Result<http::HttpServer, PipelineError> {
         let run = Arc::downgrade(self);
         let health = Arc::new(move || match run.upgrade() {
             Some(run) => run.health(),
             None => Health { is_healthy: false, is_ready: false, detail: "ended".to_owned() },
         });
-        let server = http::serve(listen, self.metrics.clone(), health)
+        let endpoint = Endpoint {
+            controls: table.control.then(|| controls.clone()),
+            token: table.token.clone(),
+            guards_metrics: table.metrics_need_token,
+            ..Endpoint::new(self.metrics.clone(), health)
+        };
+        let server = http::serve_all(table.listen.0, endpoint)
             .map_err(|error| ConfigError::with(format!("http: {error}"), error))?;
         self.lock().http = Some(server.address());
         Ok(server)

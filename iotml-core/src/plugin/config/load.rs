@@ -17,6 +17,7 @@ use super::place::Place;
 use super::routes;
 use super::schema::{frame_schema, plugin_schema};
 use super::secrets::{Secrets, collect, redacted, secret_places};
+use super::settings;
 use super::substitute::{Substituted, substitute};
 use super::tables::{check_table, tables, try_build};
 use crate::error::report;
@@ -136,8 +137,9 @@ impl Checker<'_> {
             }
             mistakes.extend(found);
         }
-        let remarks = routes::mistakes(&self.document.value);
-        mistakes.extend(remarks.into_iter().map(|remark| self.placed(remark)));
+        let remarks = routes::mistakes(&self.document.value).into_iter();
+        let remarks = remarks.chain(settings::mistakes(&self.document.value));
+        mistakes.extend(remarks.map(|remark| self.placed(remark)));
 
         let (mut stateful, mut transactional) = (Vec::new(), Vec::new());
         for table in &sound {
