@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Audit, TaskState};
 use crate::error::{Reason, Stage};
 use crate::metrics::{Counter, Gauge, Histogram, Metrics};
-use crate::source::SourceOffset;
+use crate::source::Acknowledged;
 
 /// Written by the task once per step, read by anyone.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct Shown {
     pub oldest: Option<Instant>,
     pub n_lanes: usize,
     pub state: TaskState,
-    pub offsets: Vec<SourceOffset>,
+    pub offsets: Vec<Acknowledged>,
     /// Why the task failed last; gone once it receives again.
     pub error: Option<String>,
     pub n_restarts: u64,
@@ -86,7 +86,7 @@ impl Board {
         (shown.oldest, shown.n_lanes) = (oldest, n_lanes);
     }
 
-    pub fn show_offsets(&self, offsets: Vec<SourceOffset>) {
+    pub fn show_offsets(&self, offsets: Vec<Acknowledged>) {
         self.lock().offsets = offsets;
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Audit;
-use crate::source::SourceOffset;
+use crate::source::Acknowledged;
 
 /// The state of a task or of a whole pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,7 +57,7 @@ pub struct TaskStatus {
     /// Its balance over all restarts.
     pub audit: Audit,
     /// How far each of its lanes is acknowledged, at most two seconds ago.
-    pub offsets: Vec<SourceOffset>,
+    pub offsets: Vec<Acknowledged>,
 }
 
 /// How a pipeline is doing.

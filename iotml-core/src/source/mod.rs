@@ -58,7 +58,7 @@ pub enum Demand {
 
 /// How far one lane is acknowledged, in the source's own words, as Kafka Connect shows offsets: for people and tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceOffset {
+pub struct Acknowledged {
     /// Where: an object such as `{"kafka_topic": "cars", "kafka_partition": 2}`.
     pub partition: Value,
     /// How far: an object such as `{"kafka_offset": 4}`, which is what would be received next after a restart.
@@ -175,7 +175,7 @@ pub trait Source: Send {
     }
 
     /// How far each lane is acknowledged. Asked for about once a second.
-    fn acknowledged(&self) -> Vec<SourceOffset> {
+    fn acknowledged(&self) -> Vec<Acknowledged> {
         Vec::new()
     }
 

@@ -13,7 +13,7 @@ use crate::batch::{Ack, Coordinate, Lane, LaneInfo, Message, Messages, Position,
 use crate::error::Cause;
 use crate::pipeline::{Delivery, TaskContext};
 use crate::sink::{Outgoing, Sink, SinkError, Transaction, Written};
-use crate::source::{Demand, NextOffset, Source, SourceError, SourceEvent, SourceOffset, SourceOffsets};
+use crate::source::{Demand, NextOffset, Source, SourceError, SourceEvent, Acknowledged, SourceOffsets};
 
 /// The far side of a [`MemorySource`]: a log of one lane that remembers how far it was acknowledged.
 #[derive(Clone, Debug, Default)]
@@ -280,9 +280,9 @@ impl Source for MemorySource {
         Ok(())
     }
 
-    fn acknowledged(&self) -> Vec<SourceOffset> {
+    fn acknowledged(&self) -> Vec<Acknowledged> {
         let acked = self.shared.lock().acked;
-        vec![SourceOffset { partition: json!({ "log": "memory" }), offset: json!({ "acknowledged": acked }) }]
+        vec![Acknowledged { partition: json!({ "log": "memory" }), offset: json!({ "acknowledged": acked }) }]
     }
 
     async fn release(&mut self, lanes: &[Lane]) -> Result<(), SourceError> {

@@ -299,7 +299,10 @@ impl Fetcher {
         self.hand_over();
         self.finish_rebalances();
         self.commit_and_wait(|_| true);
-        // Dropping the consumer leaves the group, which hands the partitions to others at once.
+        if self.shared.leaves.load(Ordering::Acquire) {
+            self.leave_group();
+        }
+        // Dropping the consumer leaves the group, which hands the partitions to others at once; but not as a static member.
         self.consumer.context().close();
     }
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use iotml_core::batch::{Ack, Lane, LaneInfo};
-use iotml_core::source::NextOffset;
+use iotml_core::source::{Acknowledged, NextOffset};
+use serde_json::json;
 
 /// The open lanes of a source. They are few, so a scan finds one fast enough.
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub(super) struct OpenLane {
     /// The offset the next message will have if none is missing.
     pub next_offset: i64,
     next_seq: u64,
+    /// Where it began, if that is known.
+    begin: Option<i64>,
     /// Stretches without gaps. Compaction and transaction markers leave holes in offsets, never in numbers.
     runs: VecDeque<Run>,
     /// The offset to commit: one behind the last acknowledged message.
@@ -96,6 +99,7 @@ impl Lanes {
             finished: matches!((offset, end), (Some(offset), Some(end)) if offset >= end),
             next_offset: offset.unwrap_or(-1),
             next_seq: 0,
+            begin: offset,
             runs: VecDeque::new(),
             acked: None,
             committed: None,
@@ -161,6 +165,16 @@ impl Lanes {
             Some(NextOffset { topic: open.topic.clone(), partition: open.partition, offset })
         };
         acks.iter().map(next).collect()
+    }
+
+    /// How far each lane is acknowledged: the offset of its next message after a restart.
+    pub fn acknowledged(&self) -> Vec<Acknowledged> {
+        let known = self.open.iter().filter_map(|open| Some((open, open.acked.or(open.begin)?)));
+        let offsets = known.map(|(open, offset)| Acknowledged {
+            partition: json!({ "kafka_topic": &*open.topic, "kafka_partition": open.partition }),
+            offset: json!({ "kafka_offset": offset }),
+        });
+        offsets.collect()
     }
 
     /// Makes the offsets of a failed commit due again.
@@ -231,6 +245,21 @@ mod tests {
         assert_eq!(offset(&lanes, 3), Some(17), "what was acknowledged before is forgotten, what comes is not");
         lanes.close(&[lane]);
         assert_eq!(offset(&lanes, 3), None);
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_told_as_kafka_connect_does() {
+        let mut lanes = Lanes::default();
+        let lane = lanes.open("t", 1, Some(5), None).lane;
+        lanes.open("t", 2, None, None);
+        let told = |offset: i64| Acknowledged {
+            partition: json!({ "kafka_topic": "t", "kafka_partition": 1 }),
+            offset: json!({ "kafka_offset": offset }),
+        };
+        assert_eq!(lanes.acknowledged(), [told(5)], "where it began; of the other nothing is known yet");
+        read(&mut lanes, "t", 1, &[5, 9]);
+        lanes.ack(&[Ack { lane, through: 1 }]);
+        assert_eq!(lanes.acknowledged(), [told(10)]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use iotml_core::batch::{Ack, Lane};
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::{Delivery, TaskContext};
 use iotml_core::plugin::BuildContext;
-use iotml_core::source::{Demand, Source, SourceError, SourceEvent, SourceOffsets};
+use iotml_core::source::{Acknowledged, Demand, Farewell, Source, SourceError, SourceEvent, SourceOffsets};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::oneshot;
 
@@ -42,6 +42,9 @@ use crate::client::{ConnectError, GroupMember, reach};
 /// pipeline has no room, messages stay in librdkafka's queue, which is bounded in bytes, and the group is served all the
 /// same (invariant 5). When partitions move to another member they are drained first; when the group has already given
 /// them away their positions are void (invariant 3).
+///
+/// Closing leaves the group, so that the others have the partitions at once, except as a static member (`group.instance.id`),
+/// for whom the group waits until it is back or `session.timeout.ms` has passed. One that [leaves](Source::leave) tells the group.
 #[derive(Debug)]
 pub struct KafkaSource {
     settings: Settings,
@@ -62,6 +65,8 @@ struct Shared {
     /// For questions that only it can answer; it ends with the fetch thread.
     consumer: OnceLock<Weak<FetchConsumer>>,
     stop: AtomicBool,
+    /// This member does not come back.
+    leaves: AtomicBool,
     /// The fetch thread is gone, and nobody will answer.
     ended: AtomicBool,
 }
@@ -90,6 +95,7 @@ impl KafkaSource {
             rewind: Mutex::default(),
             consumer: OnceLock::new(),
             stop: AtomicBool::new(false),
+            leaves: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
         Ok(Self { settings, shared: Arc::new(shared), ended: None })
@@ -183,6 +189,15 @@ impl Source for KafkaSource {
         // Either way the lanes are gone; the answer is never sent, only dropped.
         let _ = answered.await;
         Ok(())
+    }
+
+    fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).acknowledged()
+    }
+
+    async fn leave(&mut self) -> Result<Farewell, SourceError> {
+        self.shared.leaves.store(true, Ordering::Release);
+        Ok(Farewell::Now)
     }
 
     async fn close(&mut self) -> Result<(), SourceError> {

@@ -264,6 +264,25 @@ impl Fetcher {
         self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).commit_failed();
     }
 
+    /// Leaves the group, also as a static member: a consumer that only closes stays in it for as long as its session lasts, and
+    /// one that gives its subscription up does not.
+    pub(super) fn leave_group(&mut self) {
+        self.consumer.unsubscribe();
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some(Err(error)) = self.consumer.poll(PAUSE) {
+                tracing::debug!("while leaving the group: {error}");
+            }
+            self.finish_rebalances();
+            if self.consumer.assignment().is_ok_and(|assignment| assignment.count() == 0) {
+                return;
+            }
+        }
+        tracing::warn!(
+            "the group did not take the partitions back in time; it misses this member when its session ends"
+        );
+    }
+
     /// Carries out what librdkafka still waits for, so that the consumer can be closed.
     pub(super) fn finish_rebalances(&mut self) {
         if let Some(leaving) = self.leaving.take() {

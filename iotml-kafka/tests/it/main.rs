@@ -10,6 +10,7 @@ mod conformance;
 mod delivery;
 mod exactly_once;
 mod gaps;
+mod leave;
 mod log;
 mod log_bad;
 mod reading;

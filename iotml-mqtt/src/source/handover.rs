@@ -148,6 +148,7 @@ mod tests {
             counters: Counters::new(&Metrics::default()),
             next_lane: AtomicU32::new(0),
             lanes: Vec::new(),
+            n_to_clear: Default::default(),
             config,
             server,
             mapping,

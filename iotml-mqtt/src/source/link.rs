@@ -11,13 +11,14 @@ use iotml_core::batch::{Coordinate, Lane, LaneInfo, Position};
 use iotml_core::error::Class;
 use iotml_core::source::SourceEvent;
 use rumqttc::{
-    AsyncClient, ConnAck, ConnectionError, Event, EventLoop, ManualAck, MqttOptions, Outgoing, Packet, PubAck, PubRec,
-    Publish, QoS, RetainForwardRule, SubAck, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnAck, ConnectionError, DisconnectProperties, DisconnectReasonCode, Event, EventLoop, ManualAck,
+    MqttOptions, Outgoing, Packet, PubAck, PubRec, Publish, QoS, RetainForwardRule, SubAck, SubscribeFilter,
+    SubscribeReasonCode,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::backend::{Backend, Command, Shared};
+use super::backend::{Backend, Command, LOOK, SILENCE, Shared};
 use super::config::Retained;
 use super::handover::{hand_over, now};
 use super::mapping::Mapped;
@@ -56,9 +57,25 @@ struct Link {
     /// Answered when the first subscription stands, or with why it does not.
     ready: Option<oneshot::Sender<Result<(), Trouble>>>,
     closing: Option<oneshot::Sender<()>>,
+    leaving: Leaving,
+    /// When a message or an acknowledgement last went by.
+    moved: Instant,
     mapped: Mapped,
     hasher: RandomState,
     pause: Duration,
+}
+
+/// How far a connection is with taking leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// It stays.
+    No,
+    /// It wants to unsubscribe, and the broker has not confirmed it.
+    Asked,
+    /// The broker assigns nothing more to it, and may still have something from before.
+    Unsubscribed,
+    /// The broker has nothing for it.
+    Cleared,
 }
 
 impl LateAck {
@@ -84,6 +101,8 @@ impl LateAck {
             is_greeting: false,
             ready: Some(ready),
             closing: None,
+            leaving: Leaving::No,
+            moved: Instant::now(),
             mapped: Mapped::default(),
             hasher: RandomState::new(),
             pause: FIRST_PAUSE,
@@ -110,6 +129,7 @@ impl Link {
                             None => return,
                         },
                         event = &mut poll => break event,
+                        () = sleep(LOOK), if self.leaving == Leaving::Unsubscribed => self.look_around(),
                     }
                 }
             };
@@ -167,10 +187,17 @@ impl Link {
                     n += 1;
                 });
                 self.shared.counters.acked.inc_by(n);
+                self.moved = Instant::now();
+            }
+            Command::Leave => {
+                self.leaving = Leaving::Asked;
+                if self.connected {
+                    self.unsubscribe();
+                }
             }
             Command::Close(closed) => {
                 // A connection that is away cannot say goodbye; nothing is lost by that.
-                if !self.connected || self.client.try_disconnect().is_err() {
+                if !self.connected || self.say_goodbye().is_err() {
                     let _ = closed.send(());
                     self.commands.close();
                     return;
@@ -180,12 +207,48 @@ impl Link {
         }
     }
 
+    /// Ends the connection, and the session with it only if nothing can be lost by that.
+    fn say_goodbye(&self) -> Result<(), rumqttc::ClientError> {
+        let is_empty = self.session.as_ref().is_none_or(|session| session.n_open() == 0);
+        if self.leaving != Leaving::Cleared || !is_empty {
+            return self.client.try_disconnect();
+        }
+        let properties = DisconnectProperties {
+            session_expiry_interval: Some(0),
+            reason_string: None,
+            user_properties: Vec::new(),
+            server_reference: None,
+        };
+        self.client.try_disconnect_with_properties(DisconnectReasonCode::NormalDisconnection, properties)
+    }
+
+    fn unsubscribe(&mut self) {
+        if let Err(error) = self.client.try_unsubscribe_many(self.shared.mapping.filters()) {
+            tracing::error!(%error, server = %self.shared.server, "cannot ask to be unsubscribed");
+        }
+    }
+
+    /// Whether the broker has nothing more for a connection that takes leave.
+    fn look_around(&mut self) {
+        let is_empty = self.session.as_ref().is_none_or(Session::is_empty);
+        if self.connected && is_empty && self.moved.elapsed() >= SILENCE {
+            self.leaving = Leaving::Cleared;
+            self.shared.cleared();
+        }
+    }
+
     fn handle(&mut self, event: Event) -> ControlFlow<()> {
         match event {
             Event::Incoming(Packet::ConnAck(connack)) => self.connected(&connack),
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
-            Event::Incoming(Packet::Publish(publish)) => self.receive(&publish),
             Event::Outgoing(Outgoing::Unsubscribe(_)) => self.is_greeting = false,
+            Event::Incoming(Packet::UnsubAck(_)) if self.leaving == Leaving::Asked => {
+                (self.leaving, self.moved) = (Leaving::Unsubscribed, Instant::now());
+            }
+            Event::Incoming(Packet::Publish(publish)) => {
+                self.moved = Instant::now();
+                self.receive(&publish);
+            }
             Event::Outgoing(Outgoing::Disconnect) => return ControlFlow::Break(()),
             _ => {}
         }
@@ -196,6 +259,10 @@ impl Link {
         self.connected = true;
         if !connack.session_present || self.session.is_none() {
             self.begin_session();
+        }
+        self.moved = Instant::now();
+        if self.leaving != Leaving::No {
+            return self.unsubscribe();
         }
         // Also on a resumed session: Mosquitto forgets shared subscriptions in a restart until they are made again.
         let filters = self.shared.mapping.filters().iter().zip(&self.shared.config.topics).map(|(filter, topic)| {

@@ -13,13 +13,14 @@ mod session;
 mod spooled;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iotml_core::batch::{Ack, Lane};
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::TaskContext;
-use iotml_core::source::{Demand, Source, SourceError, SourceEvent};
+use iotml_core::source::{Demand, Farewell, Source, SourceError, SourceEvent, Acknowledged};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 pub use config::{
@@ -48,6 +49,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// (`receive_maximum`) bounds what is in flight; where a broker goes beyond it, `max_buffer_bytes` makes the source stop reading.
 /// Messages of QoS 0 know no window and are bounded by `max_qos0_rows`.
 ///
+/// An instance that [leaves](Source::leave) unsubscribes, receives what the broker has already queued for its sessions, and ends
+/// them once all of it is acknowledged. That the broker has nothing more is taken from its silence of a second.
+///
 /// Topics are UTF-8: brokers refuse a publisher's message under any other, and a broker that sends one all the same, which MQTT
 /// forbids, ends the source with an error that says so.
 ///
@@ -67,6 +71,9 @@ pub struct MqttSource {
     plan: Option<Plan>,
     shared: Option<Arc<Shared>>,
     links: Vec<mpsc::UnboundedSender<Command>>,
+    client_ids: Vec<String>,
+    /// By connection: its lane, and how many messages of it are acknowledged.
+    acked: Vec<(Lane, u64)>,
 }
 
 #[derive(Debug)]
@@ -85,7 +92,8 @@ impl MqttSource {
     /// One of `n_tasks` equal sources, which must divide the messages by a shared subscription.
     pub fn for_tasks(config: MqttSourceConfig, n_tasks: usize) -> Result<Self, ConfigError> {
         let (server, mapping) = config.compile(n_tasks)?;
-        Ok(Self { plan: Some(Plan { config, server, mapping }), shared: None, links: Vec::new() })
+        let plan = Some(Plan { config, server, mapping });
+        Ok(Self { plan, shared: None, links: Vec::new(), client_ids: Vec::new(), acked: Vec::new() })
     }
 
     fn opened(&self) -> Result<&Arc<Shared>, SourceError> {
@@ -137,6 +145,7 @@ impl Source for MqttSource {
             counters: Counters::new(&task.metrics),
             next_lane: AtomicU32::new(0),
             lanes: client_ids.iter().map(|_| AtomicU32::new(NO_LANE)).collect(),
+            n_to_clear: AtomicUsize::new(client_ids.len()),
             config,
             server,
             mapping,
@@ -167,6 +176,8 @@ impl Source for MqttSource {
                 Err(_) => return Err(self.abandon(Trouble::no_answer(&shared.server, "answer"))),
             }
         }
+        self.acked = vec![(Lane(NO_LANE), 0); client_ids.len()];
+        self.client_ids = client_ids;
         self.shared = Some(shared);
         Ok(())
     }
@@ -176,15 +187,37 @@ impl Source for MqttSource {
     }
 
     fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError> {
-        let shared = self.opened()?;
+        let shared = self.opened()?.clone();
         for Ack { lane, through } in acks {
             let connection = shared.lanes.iter().position(|known| known.load(Ordering::Acquire) == lane.0);
-            if let Some(link) = connection.and_then(|connection| self.links.get(connection)) {
+            let Some(connection) = connection else { continue };
+            self.acked[connection] = (*lane, through + 1);
+            if let Some(link) = self.links.get(connection) {
                 // A connection that ended has said why through `poll`.
                 let _ = link.send(Command::Ack(*lane, *through));
             }
         }
         Ok(())
+    }
+
+    fn acknowledged(&self) -> Vec<Acknowledged> {
+        let Some(shared) = &self.shared else { return Vec::new() };
+        let known = self.client_ids.iter().zip(&shared.lanes).zip(&self.acked);
+        let offsets = known.map(|((client_id, lane), (of, acked))| {
+            // A session that began anew has nothing acknowledged yet.
+            let acked = if of.0 == lane.load(Ordering::Acquire) { *acked } else { 0 };
+            Acknowledged { partition: json!({ "client_id": client_id }), offset: json!({ "acknowledged": acked }) }
+        });
+        offsets.collect()
+    }
+
+    async fn leave(&mut self) -> Result<Farewell, SourceError> {
+        self.opened()?;
+        for link in &self.links {
+            // A connection that ended has said why through `poll`.
+            let _ = link.send(Command::Leave);
+        }
+        Ok(Farewell::UntilEnd)
     }
 
     async fn release(&mut self, _lanes: &[Lane]) -> Result<(), SourceError> {

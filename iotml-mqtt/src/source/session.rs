@@ -81,6 +81,11 @@ impl Session {
         self.n_open
     }
 
+    /// Whether everything received is done, and nothing is to come again.
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.is_empty() && self.done.is_empty()
+    }
+
     /// Takes in a packet; `content` is a fingerprint of topic and payload, `dup` the packet's DUP flag.
     pub(super) fn receive(&mut self, packet: PacketId, dup: bool, content: u64) -> Receipt {
         if packet == PacketId::NONE {

@@ -6,6 +6,7 @@ mod broker;
 mod conformance;
 mod cut;
 mod delivery;
+mod leave;
 mod letters;
 mod load;
 mod mapping;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use iotml_core::batch::{Ack, Lane, RawBatch};
 use iotml_core::metrics::Metrics;
 use iotml_core::pipeline::TaskContext;
-use iotml_core::source::{Demand, Source, SourceError, SourceEvent};
+use iotml_core::source::{Demand, Farewell, Source, SourceError, SourceEvent};
 use iotml_mqtt::{MqttSource, MqttSourceConfig};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +21,7 @@ pub struct Reader {
     next: HashMap<Lane, u64>,
     pub batches: Vec<RawBatch>,
     pub lost: Vec<Lane>,
+    pub has_ended: bool,
 }
 
 impl Reader {
@@ -33,7 +34,7 @@ impl Reader {
         let metrics = Metrics::default();
         let task = TaskContext { metrics: metrics.clone(), instance: Arc::from("it"), ..TaskContext::single("it") };
         source.open(&task).await?;
-        Ok(Self { source, metrics, next: HashMap::new(), batches: Vec::new(), lost: Vec::new() })
+        Ok(Self { source, metrics, next: HashMap::new(), batches: Vec::new(), lost: Vec::new(), has_ended: false })
     }
 
     /// All payloads so far, in the order in which they came.
@@ -83,6 +84,22 @@ impl Reader {
         }
     }
 
+    /// Takes leave of the broker.
+    pub async fn leave(&mut self) {
+        assert_eq!(self.source.leave().await.expect("leave"), Farewell::UntilEnd);
+    }
+
+    /// Polls and acknowledges until the source ends.
+    pub async fn read_to_end(&mut self) {
+        let reading = async {
+            while !self.has_ended {
+                self.step().await;
+                self.ack_all();
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("the source ends");
+    }
+
     async fn step(&mut self) {
         match self.source.poll(Demand::Batches).await.expect("poll") {
             SourceEvent::Assigned(lanes) => {
@@ -99,6 +116,7 @@ impl Reader {
                 self.batches.push(batch);
             }
             SourceEvent::Lost { lanes, .. } => self.lost.extend(lanes),
+            SourceEvent::End => self.has_ended = true,
             _ => {}
         }
     }

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::broker::{Broker, on_every_broker, unique};
 use crate::cut::Wire;
+use crate::leave::one_of_two_leaves;
 use crate::publisher::{Publisher, numbered};
 use crate::reader::Reader;
 
@@ -317,7 +318,30 @@ async fn cut(broker: Broker) {
     reader.close().await;
 }
 
+/// Whoever leaves empties its spool, and then ends the session.
+async fn leaves(broker: Broker, version: MqttVersion) {
+    let (topic, group) = (unique("leave"), unique("group"));
+    let mut folders = Vec::new();
+    let configs = [(); 2].map(|()| {
+        let (mut config, folder) = config(&broker.address(), &topic, version);
+        config.group = Some(group.clone());
+        folders.push(folder);
+        config
+    });
+    one_of_two_leaves(&broker, &topic, configs).await;
+}
+
+async fn leaves_5(broker: Broker) {
+    leaves(broker, MqttVersion::V5).await;
+}
+
+async fn leaves_3(broker: Broker) {
+    leaves(broker, MqttVersion::V3).await;
+}
+
 on_every_broker! {
+    inv_1_who_leaves_empties_its_spool_and_ends_the_session => leaves_5;
+    inv_1_who_leaves_on_mqtt_3_ends_the_session => leaves_3;
     spooled_source_conforms => mqtt_5;
     spooled_source_conforms_on_mqtt_3 => mqtt_3;
     inv_1_the_spool_survives_a_drop => killed;

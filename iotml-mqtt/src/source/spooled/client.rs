@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use paho_mqtt::{
-    AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectReturnCode, CreateOptionsBuilder, Error, Message,
-    PersistenceType, Properties, PropertyCode, ReasonCode, RetainHandling, SslOptionsBuilder, SubscribeOptionsBuilder,
+    AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectReturnCode, CreateOptionsBuilder,
+    DisconnectOptionsBuilder, Error, Message, PersistenceType, Properties, PropertyCode, ReasonCode, RetainHandling,
+    SslOptionsBuilder, SubscribeOptionsBuilder,
 };
 use rumqttc::{Publish, PublishProperties, QoS};
 
@@ -16,11 +17,18 @@ use crate::server::Server;
 use crate::tls::read_pem;
 use crate::trouble::Trouble;
 
+/// How long the broker may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A connected client, which connects again by itself.
-pub(super) struct Client(AsyncClient);
+pub(super) struct Client {
+    client: AsyncClient,
+    /// It takes leave, and must not subscribe again when it connects again.
+    is_leaving: Arc<AtomicBool>,
+}
 
 impl Client {
     /// Connects and subscribes. `keep` is called on Paho's thread with each message; when it returns, Paho acknowledges it.
@@ -48,7 +56,7 @@ impl Client {
                 keep(&message);
             }
         });
-        let connect_options = connect_options(shared)?;
+        let connect_options = connect_options(shared, Session::Kept)?;
         let timeout = config.connection.connect_timeout.0 + Duration::from_secs(1);
         let Ok(connected) = tokio::time::timeout(timeout, client.connect(connect_options)).await else {
             // Paho will still call back some time, with a reference that must not become the last one; see below.
@@ -71,23 +79,53 @@ impl Client {
             }
         }
         // From now on only after a reconnect; Mosquitto forgets shared subscriptions in a restart.
-        let (again, first) = (shared.clone(), AtomicBool::new(false));
+        let is_leaving = Arc::new(AtomicBool::new(false));
+        let (again, leaves) = (shared.clone(), is_leaving.clone());
         client.set_connected_callback(move |client| {
-            first.store(true, Ordering::Relaxed);
-            drop(subscribe(client, &again));
+            if !leaves.load(Ordering::Acquire) {
+                drop(subscribe(client, &again));
+            }
         });
         let lost = shared.clone();
         client.set_connection_lost_callback(move |_| {
             lost.counters.reconnects.inc();
             tracing::warn!(server = %lost.server, "the connection broke");
         });
-        Ok(Self(client))
+        Ok(Self { client, is_leaving })
     }
 
-    /// Says goodbye, if that is still possible.
-    pub(super) async fn disconnect(&self) {
-        if self.0.is_connected() {
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.0.disconnect(None)).await;
+    /// Gives the subscriptions up; whether the broker has confirmed it.
+    pub(super) async fn unsubscribe(&self, shared: &Shared) -> bool {
+        self.is_leaving.store(true, Ordering::Release);
+        let asked = self.client.unsubscribe_many(shared.mapping.filters());
+        matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(_)))
+    }
+
+    /// Says goodbye, if that is still possible. In MQTT 5 the session can end with the connection; in 3.1.1 only a new connection
+    /// discards it, and is closed at once.
+    pub(super) async fn disconnect(&self, shared: &Shared, ends_session: bool) {
+        if !self.client.is_connected() {
+            return;
+        }
+        let is_v5 = shared.config.mqtt_version == MqttVersion::V5;
+        let mut options = DisconnectOptionsBuilder::new();
+        if ends_session && is_v5 {
+            let mut properties = Properties::new();
+            if let Err(error) = properties.push_u32(PropertyCode::SessionExpiryInterval, 0) {
+                tracing::warn!(%error, "the session cannot be ended, and expires later");
+            }
+            options.properties(properties);
+        }
+        let _ = tokio::time::timeout(PATIENCE, self.client.disconnect(options.finalize())).await;
+        if ends_session && !is_v5 {
+            let discarded = async {
+                let options = connect_options(shared, Session::Discarded).map_err(|trouble| trouble.to_string())?;
+                self.client.connect(options).await.map_err(|error| error.to_string())?;
+                self.client.disconnect(None).await.map_err(|error| error.to_string())
+            };
+            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, discarded).await {
+                tracing::warn!(error, server = %shared.server, "the session could not be discarded");
+            }
         }
     }
 }
@@ -145,7 +183,16 @@ fn uri(server: &Server) -> String {
     }
 }
 
-fn connect_options(shared: &Shared) -> Result<ConnectOptions, Trouble> {
+/// What becomes of the broker's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Session {
+    /// It is resumed, and kept.
+    Kept,
+    /// It is discarded, in MQTT 3.1.1.
+    Discarded,
+}
+
+fn connect_options(shared: &Shared, session: Session) -> Result<ConnectOptions, Trouble> {
     let config = &shared.config;
     let mut options = ConnectOptionsBuilder::with_mqtt_version(version(config.mqtt_version));
     options
@@ -161,7 +208,7 @@ fn connect_options(shared: &Shared) -> Result<ConnectOptions, Trouble> {
             .map_err(|error| Trouble::fatal_from("cannot set the session's properties".into(), error))?;
         options.clean_start(false).properties(properties);
     } else {
-        options.clean_session(false);
+        options.clean_session(session == Session::Discarded);
     }
     if let Some(username) = &config.connection.username {
         options.user_name(username);

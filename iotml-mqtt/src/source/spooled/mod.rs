@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use iotml_core::batch::{Coordinate, Lane, LaneInfo, Position};
@@ -29,7 +29,7 @@ use iotml_core::source::{SourceError, SourceEvent};
 use rumqttc::{Packet, Publish};
 use tokio::sync::{mpsc, oneshot};
 
-use super::backend::{Backend, Command, Shared};
+use super::backend::{Backend, Command, LOOK, SILENCE, Shared};
 use super::counters::SpoolGauges;
 use super::handover::{hand_over, now};
 use super::mapping::Mapped;
@@ -67,7 +67,8 @@ impl Backend for Spooled {
             shared.inbox.push_event(SourceEvent::Assigned(vec![LaneInfo { lane, partition: client_id.into() }]));
             let _ = ready.send(Ok(()));
             let (start, gauges) = (spool.position(), shared.counters.spool(number));
-            let mut reader = Reader { shared, number, spool, gauges, commands, lane, start, mapped: Mapped::default() };
+            let (leaving, mapped) = (Leaving::No, Mapped::default());
+            let mut reader = Reader { shared, number, spool, gauges, client, commands, lane, start, leaving, mapped };
             let closed = match reader.run().await {
                 Ok(closed) => closed,
                 Err(error) => {
@@ -79,10 +80,13 @@ impl Backend for Spooled {
             // A callback that waits for room must come back before its client can end.
             reader.spool.close();
             if closed.is_some() {
-                client.disconnect().await;
+                let may_end_session = matches!(reader.leaving, Leaving::Cleared) && reader.spool.is_empty();
+                reader.client.disconnect(&reader.shared, may_end_session).await;
             }
+            // The client first: it still calls back into the spool.
+            let Reader { client, spool, .. } = reader;
             drop(client);
-            drop(reader);
+            drop(spool);
             if let Some(closed) = closed {
                 let _ = closed.send(());
             }
@@ -153,11 +157,24 @@ struct Reader {
     number: usize,
     spool: Arc<Spool>,
     gauges: SpoolGauges,
+    client: Client,
     commands: mpsc::UnboundedReceiver<Command>,
     lane: Lane,
     /// Number of the lane's first message in the spool.
     start: u64,
+    leaving: Leaving,
     mapped: Mapped,
+}
+
+/// How far a connection is with taking leave.
+enum Leaving {
+    No,
+    /// It wants to unsubscribe, and the broker has not confirmed it.
+    Asked,
+    /// The broker assigns nothing more to it; since when nothing came.
+    Unsubscribed(Instant),
+    /// The broker has nothing for it, nor has the spool.
+    Cleared,
 }
 
 impl Reader {
@@ -167,6 +184,10 @@ impl Reader {
             // Commands first, so that a long spool does not keep acknowledgements waiting.
             match self.commands.try_recv() {
                 Ok(Command::Close(closed)) => return Ok(Some(closed)),
+                Ok(Command::Leave) => {
+                    self.leaving = Leaving::Asked;
+                    continue;
+                }
                 Ok(Command::Ack(lane, through)) => {
                     self.ack(lane, through)?;
                     continue;
@@ -177,17 +198,38 @@ impl Reader {
             let full = !self.shared.inbox.has_room();
             if !full && let Some(entry) = self.spool.read()? {
                 self.hand_on(entry);
+                if let Leaving::Unsubscribed(silent) = &mut self.leaving {
+                    *silent = Instant::now();
+                }
                 continue;
             }
+            self.look_around().await;
+            let is_leaving = matches!(self.leaving, Leaving::Asked | Leaving::Unsubscribed(_));
             tokio::select! {
                 () = self.shared.inbox.room(), if full => {}
                 () = self.spool.grown(), if !full => {}
+                () = tokio::time::sleep(LOOK), if is_leaving => {}
                 command = self.commands.recv() => match command {
                     Some(Command::Close(closed)) => return Ok(Some(closed)),
                     Some(Command::Ack(lane, through)) => self.ack(lane, through)?,
+                    Some(Command::Leave) => self.leaving = Leaving::Asked,
                     None => return Ok(None),
                 },
             }
+        }
+    }
+
+    /// Goes on with taking leave, as far as that is possible now.
+    async fn look_around(&mut self) {
+        match self.leaving {
+            Leaving::Asked if self.client.unsubscribe(&self.shared).await => {
+                self.leaving = Leaving::Unsubscribed(Instant::now());
+            }
+            Leaving::Unsubscribed(silent) if silent.elapsed() >= SILENCE && self.spool.is_empty() => {
+                self.leaving = Leaving::Cleared;
+                self.shared.cleared();
+            }
+            _ => {}
         }
     }
 

@@ -155,6 +155,12 @@ impl Spool {
         self.lock().read
     }
 
+    /// Whether every record is acknowledged.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.segments.back().is_none_or(|last| state.next_unacked >= last.end)
+    }
+
     /// Appends a record and returns when it would survive a kill of the process. Blocks while the spool is full, until
     /// acknowledgements make room; while it closes a record goes in over the bound, because its caller cannot give it back.
     pub(super) fn append(&self, time: i64, body: &[u8]) -> io::Result<()> {

@@ -1,0 +1,119 @@
+//! Scale-down: an instance that does not come back leaves nothing behind at the broker, and loses nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use iotml_mqtt::MqttSourceConfig;
+use iotml_mqtt::source::TopicConfig;
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet};
+
+use crate::broker::{Broker, on_every_broker, unique};
+use crate::publisher::{Publisher, numbered};
+use crate::reader::{PATIENCE, Reader};
+
+/// Two instances share a subscription, the broker holds messages for both, and the first leaves.
+pub async fn one_of_two_leaves(broker: &Broker, topic: &str, configs: [MqttSourceConfig; 2]) {
+    let [first_config, second_config] = configs;
+    let client_id = format!("{}-it-0-0", first_config.client_id.as_deref().expect("a client id"));
+    let mut first = Reader::open(first_config).await;
+    let mut second = Reader::open(second_config).await;
+    let mut publisher = Publisher::connect(&broker.address()).await;
+    publisher.publish_all(&format!("{topic}/a"), numbered(0..300)).await;
+
+    first.leave().await;
+    first.read_to_end().await;
+    let of_first: BTreeSet<_> = first.payloads().into_iter().collect();
+    first.close().await;
+    assert!(!has_session(&broker.address(), &client_id).await, "the broker keeps nothing for who left");
+
+    publisher.publish_all(&format!("{topic}/a"), numbered(300..500)).await;
+    let reading = async {
+        let all: BTreeSet<_> = numbered(0..500).into_iter().collect();
+        loop {
+            second.ack_all();
+            let of_second: BTreeSet<_> = second.payloads().into_iter().collect();
+            if of_first.union(&of_second).count() == all.len() {
+                return of_second;
+            }
+            second.read(second.len() + 1).await;
+        }
+    };
+    let of_second = tokio::time::timeout(PATIENCE, reading).await.expect("nothing is lost");
+    assert!(numbered(300..500).iter().all(|payload| of_second.contains(payload)), "all that came later is the other's");
+    assert!(of_first.iter().all(|payload| *payload < numbered(300..301)[0]));
+    second.close().await;
+}
+
+/// Whether the broker keeps a session for this client.
+async fn has_session(address: &str, client_id: &str) -> bool {
+    let (host, port) = address.rsplit_once(':').expect("host:port");
+    let mut options = MqttOptions::new(client_id, (host, port.parse().expect("a port")));
+    options.set_clean_start(false).set_session_expiry_interval(Some(0)).set_connect_timeout(PATIENCE);
+    let (_client, mut events) = AsyncClient::builder(options).capacity(1).build();
+    loop {
+        match tokio::time::timeout(PATIENCE, events.poll()).await.expect("an answer") {
+            Ok(Event::Incoming(Packet::ConnAck(connack))) => return connack.session_present,
+            Ok(_) => {}
+            // The client refuses a session that it knows nothing of, and only then.
+            Err(error) if error.to_string().to_lowercase().contains("session") => return true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn shared(address: &str, topic: &str, group: &str) -> MqttSourceConfig {
+    let mut config = MqttSourceConfig::new(address, TopicConfig::new(format!("{topic}/#")));
+    (config.client_id, config.group) = (Some(unique("client")), Some(group.to_owned()));
+    // So small that the broker has to queue.
+    config.receive_maximum = 10;
+    config
+}
+
+async fn leaves(broker: Broker) {
+    let (topic, group) = (unique("leave"), unique("group"));
+    let configs = [(); 2].map(|()| shared(&broker.address(), &topic, &group));
+    one_of_two_leaves(&broker, &topic, configs).await;
+}
+
+/// What the broker has queued for a plain subscription has no other reader: it is received before the session ends.
+async fn leaves_alone(broker: Broker) {
+    let topic = unique("leavealone");
+    let mut config = shared(&broker.address(), &topic, "");
+    config.group = None;
+    let client_id = format!("{}-it-0-0", config.client_id.as_deref().expect("a client id"));
+    let mut reader = Reader::open(config).await;
+    let mut publisher = Publisher::connect(&broker.address()).await;
+    publisher.publish_all(&format!("{topic}/a"), numbered(0..200)).await;
+    reader.leave().await;
+    reader.read_to_end().await;
+    assert_eq!(reader.payloads(), numbered(0..200));
+    reader.close().await;
+    assert!(!has_session(&broker.address(), &client_id).await);
+}
+
+/// Who closes before all is done keeps the session, and gets the rest when it comes back.
+async fn cannot_finish(broker: Broker) {
+    let topic = unique("unfinished");
+    let config = shared(&broker.address(), &topic, &unique("group"));
+    let mut reader = Reader::open(config.clone()).await;
+    let mut publisher = Publisher::connect(&broker.address()).await;
+    publisher.publish_all(&format!("{topic}/a"), numbered(0..5)).await;
+    reader.read(5).await;
+    reader.ack_first(2);
+    reader.leave().await;
+    assert_eq!(reader.read_rest().await, 5);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!reader.has_ended, "three are not acknowledged");
+    reader.close().await;
+    let mut reader = Reader::open(config).await;
+    reader.read(3).await;
+    assert_eq!(reader.payloads(), numbered(2..5));
+    reader.ack_all();
+    reader.close().await;
+}
+
+on_every_broker! {
+    inv_1_who_leaves_loses_nothing_and_leaves_nothing_behind => leaves;
+    inv_1_who_leaves_alone_receives_what_is_queued => leaves_alone;
+    inv_1_who_cannot_finish_keeps_the_session => cannot_finish;
+}
