@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::batch::{Ack, Lane, Message};
 use crate::error::Reason;
 use crate::pipeline::TaskContext;
-use crate::source::{Demand, Source, SourceEvent};
+use crate::source::{Demand, Farewell, Source, SourceEvent};
 
 /// How long the far side may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +45,8 @@ pub trait SourceHarness: Send {
 /// 3. with [`Demand::EventsOnly`] no batch comes out;
 /// 4. what was not acknowledged comes again after a restart, what was acknowledged does not (invariant 1);
 /// 5. acknowledgements of unknown lanes are ignored (invariant 3);
-/// 6. a message that can be no row is yielded in its place with its cause, and is acknowledged as any other (invariant 7).
+/// 6. a message that can be no row is yielded in its place with its cause, and is acknowledged as any other (invariant 7);
+/// 7. a source that takes leave with everything acknowledged has nothing more to say, or ends.
 pub async fn conforms(harness: &mut dyn SourceHarness) {
     let context = TaskContext::single("conformance");
     let mut source = harness.source().await;
@@ -111,6 +112,12 @@ pub async fn conforms(harness: &mut dyn SourceHarness) {
     last.collect(&mut *source, 1).await;
     assert_eq!(last.sorted(), payloads(66..67), "nothing that was acknowledged comes again");
     source.ack(&last.all_acks()).expect("ack");
+    if source.leave().await.expect("leave") == Farewell::UntilEnd {
+        let ended = tokio::time::timeout(PATIENCE, async {
+            while !matches!(source.poll(Demand::Batches).await.expect("poll"), SourceEvent::End) {}
+        });
+        assert!(ended.await.is_ok(), "a source that takes leave ends once everything is acknowledged");
+    }
     source.close().await.expect("close");
 }
 

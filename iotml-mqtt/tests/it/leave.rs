@@ -98,17 +98,20 @@ async fn cannot_finish(broker: Broker) {
     let mut reader = Reader::open(config.clone()).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..5)).await;
-    reader.read(5).await;
-    reader.ack_first(2);
+    // HiveMQ may send the others only once this one is acknowledged.
+    reader.read(1).await;
     reader.leave().await;
-    assert_eq!(reader.read_rest().await, 5);
+    // Longer than a broker must be silent for who is done.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert!(!reader.has_ended, "three are not acknowledged");
+    reader.read_rest().await;
+    assert!(!reader.has_ended, "nothing is acknowledged");
     reader.close().await;
     let mut reader = Reader::open(config).await;
-    reader.read(3).await;
-    assert_eq!(reader.payloads(), numbered(2..5));
-    reader.ack_all();
+    while reader.len() < 5 {
+        reader.read(reader.len() + 1).await;
+        reader.ack_all();
+    }
+    assert_eq!(reader.payloads(), numbered(0..5));
     reader.close().await;
 }
 

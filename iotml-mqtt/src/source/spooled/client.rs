@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use paho_mqtt::{
-    AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectReturnCode, CreateOptionsBuilder,
+    AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectReturnCode, CreateOptionsBuilder, DisconnectOptions,
     DisconnectOptionsBuilder, Error, Message, PersistenceType, Properties, PropertyCode, ReasonCode, RetainHandling,
     SslOptionsBuilder, SubscribeOptionsBuilder,
 };
@@ -108,15 +108,8 @@ impl Client {
             return;
         }
         let is_v5 = shared.config.mqtt_version == MqttVersion::V5;
-        let mut options = DisconnectOptionsBuilder::new();
-        if ends_session && is_v5 {
-            let mut properties = Properties::new();
-            if let Err(error) = properties.push_u32(PropertyCode::SessionExpiryInterval, 0) {
-                tracing::warn!(%error, "the session cannot be ended, and expires later");
-            }
-            options.properties(properties);
-        }
-        let _ = tokio::time::timeout(PATIENCE, self.client.disconnect(options.finalize())).await;
+        let said = self.client.disconnect(goodbye(ends_session && is_v5));
+        let _ = tokio::time::timeout(PATIENCE, said).await;
         if ends_session && !is_v5 {
             let discarded = async {
                 let options = connect_options(shared, Session::Discarded).map_err(|trouble| trouble.to_string())?;
@@ -128,6 +121,18 @@ impl Client {
             }
         }
     }
+}
+
+fn goodbye(ends_session: bool) -> DisconnectOptions {
+    let mut options = DisconnectOptionsBuilder::new();
+    if ends_session {
+        let mut properties = Properties::new();
+        if let Err(error) = properties.push_u32(PropertyCode::SessionExpiryInterval, 0) {
+            tracing::warn!(%error, "the session cannot be ended, and expires later");
+        }
+        options.properties(properties);
+    }
+    options.finalize()
 }
 
 fn subscribe(client: &AsyncClient, shared: &Shared) -> paho_mqtt::SubscribeManyToken {
