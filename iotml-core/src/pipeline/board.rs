@@ -232,7 +232,8 @@ impl SupervisorMetrics {
 
 /// Two count here: the task those of aborted transactions, its supervisor those that a life of it left behind.
 fn returned(metrics: &Metrics) -> Counter {
-    let help = "Rows in flight when their transaction was aborted or their task begun anew; the source yields them again.";
+    let help =
+        "Rows in flight when their transaction was aborted or their task begun anew; the source yields them again.";
     metrics.counter("iotml_pipeline_returned_rows", help, &[])
 }
 

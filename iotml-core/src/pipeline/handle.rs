@@ -130,7 +130,7 @@ impl PipelineHandle {
             }
         }
         match failures.into_iter().min_by_key(|failed| failed.at) {
-            Some(first) => Err(first.error),
+            Some(first) => Err(*first.error),
             None => Ok(Summary { audit: self.audit(), is_drained }),
         }
     }

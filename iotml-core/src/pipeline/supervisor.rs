@@ -38,13 +38,13 @@ pub(super) struct Supervisor {
 /// A task that ended in failure, and when.
 #[derive(Debug)]
 pub(super) struct Failed {
-    pub error: PipelineError,
+    pub error: Box<PipelineError>,
     pub at: Instant,
 }
 
 impl Failed {
     fn now(error: PipelineError) -> Self {
-        Self { error, at: Instant::now() }
+        Self { error: Box::new(error), at: Instant::now() }
     }
 }
 

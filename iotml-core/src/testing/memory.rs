@@ -13,7 +13,7 @@ use crate::batch::{Ack, Coordinate, Lane, LaneInfo, Message, Messages, Position,
 use crate::error::Cause;
 use crate::pipeline::{Delivery, TaskContext};
 use crate::sink::{Outgoing, Sink, SinkError, Transaction, Written};
-use crate::source::{Demand, NextOffset, Source, SourceError, SourceEvent, Acknowledged, SourceOffsets};
+use crate::source::{Acknowledged, Demand, NextOffset, Source, SourceError, SourceEvent, SourceOffsets};
 
 /// The far side of a [`MemorySource`]: a log of one lane that remembers how far it was acknowledged.
 #[derive(Clone, Debug, Default)]

@@ -22,6 +22,15 @@ fn delivered(address: SocketAddr) {
     while !get(address, "/healthz").contains("delivered 25 ") {}
 }
 
+/// Waits until `/healthz` says so; a failure may come before the worker has finished starting.
+fn unhealthy(address: SocketAddr, text: &str) {
+    let is_unhealthy = || {
+        let healthz = get(address, "/healthz");
+        healthz.starts_with("HTTP/1.1 503 ") && healthz.contains(text)
+    };
+    super::pipeline::wait_until(text, is_unhealthy);
+}
+
 fn say(address: SocketAddr, arguments: &[&str]) -> (i32, String, String) {
     worker_says(&[arguments, &[&format!("http://{address}")]].concat())
 }
@@ -125,11 +134,7 @@ fn a_worker_that_is_to_stay_shows_the_failure_and_waits() {
     let staying = failing.replace("name = \"p\"", "name = \"p\"\nrestart_max = 0\non_failure = \"stay\"");
     let (_folder, mut worker, address) = listening(&staying);
     worker.wait_for("the task failed and is not restarted");
-    let healthz = get(address, "/healthz");
-    assert!(
-        healthz.starts_with("HTTP/1.1 503 ") && healthz.contains("p: FAILED: sink \"all\" failed: the disk is full"),
-        "{healthz}"
-    );
+    unhealthy(address, "p: FAILED: sink \"all\" failed: the disk is full");
     assert!(get(address, "/metrics").contains("iotml_pipeline_task_failed{pipeline=\"p\",task=\"0\"} 1"));
     let (code, out, _) = say(address, &["status"]);
     assert!(code == 1 && out.contains("FAILED") && out.contains("the disk is full"), "{out}");
@@ -153,8 +158,7 @@ fn one_pipeline_that_fails_leaves_the_others_running() {
     let address: SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
     worker.wait_for("the task failed and is not restarted");
     delivered(address);
-    let healthz = get(address, "/healthz");
-    assert!(healthz.starts_with("HTTP/1.1 503 ") && healthz.contains("q: FAILED"), "{healthz}");
+    unhealthy(address, "q: FAILED");
     assert!(worker.child.try_wait().unwrap().is_none(), "p goes on");
     assert!(Command::new("kill").args(["-TERM", &worker.child.id().to_string()]).status().unwrap().success());
     assert_eq!(worker.code(), Some(1));

@@ -19,7 +19,7 @@ use std::time::Duration;
 use iotml_core::batch::{Ack, Lane};
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::TaskContext;
-use iotml_core::source::{Demand, Farewell, Source, SourceError, SourceEvent, Acknowledged};
+use iotml_core::source::{Acknowledged, Demand, Farewell, Source, SourceError, SourceEvent};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use iotml_core::error::ConfigError;
 use iotml_core::http::{self, Controls, Endpoint};
 use iotml_core::metrics::Metrics;
-use iotml_core::pipeline::{Audit, Health, Pipeline, PipelineError, PipelineHandle, Summary};
+use iotml_core::pipeline::{Audit, Health, Pipeline, PipelineControl, PipelineError, PipelineHandle, Summary};
 use iotml_core::plugin::config::{Config, HttpTable, Secrets};
 use serde_json::json;
 
@@ -36,15 +36,8 @@ struct Inner {
 
 enum Phase {
     Starting,
-    Running(Controls),
+    Running(PipelineControl),
     Ended { result: Result<Summary, Arc<PipelineError>>, audit: Audit, took: Duration },
-}
-
-/// What can be asked of a running pipeline while its handle waits for the end.
-struct Controls {
-    stop: Box<dyn Fn() + Send>,
-    audit: Box<dyn Fn() -> Audit + Send>,
-    health: Box<dyn Fn() -> Health + Send>,
 }
 
 /// All runs of the process that may not have ended, for its exit.
@@ -105,16 +98,12 @@ impl Run {
     }
 
     fn started(&self, handle: &PipelineHandle) {
-        let controls = Controls {
-            stop: Box::new(handle.stopper()),
-            audit: Box::new(handle.auditor()),
-            health: Box::new(handle.monitor()),
-        };
+        let control = handle.control();
         let mut inner = self.lock();
         if inner.is_stopping {
-            (controls.stop)();
+            control.end();
         }
-        inner.phase = Phase::Running(controls);
+        inner.phase = Phase::Running(control);
         self.changed.notify_all();
     }
 
@@ -122,7 +111,7 @@ impl Run {
         let mut inner = self.lock();
         let audit = match (&ended, &inner.phase) {
             (Ok(summary), _) => summary.audit,
-            (Err(_), Phase::Running(controls)) => (controls.audit)(),
+            (Err(_), Phase::Running(control)) => control.audit(),
             (Err(_), _) => Audit::default(),
         };
         inner.phase = Phase::Ended { result: ended.map_err(Arc::new), audit, took: self.began.elapsed() };
@@ -150,7 +139,7 @@ impl Run {
     fn health(&self) -> Health {
         let health = match &self.lock().phase {
             Phase::Starting => Health { is_healthy: true, is_ready: false, detail: "starting".to_owned() },
-            Phase::Running(controls) => (controls.health)(),
+            Phase::Running(control) => control.health(),
             Phase::Ended { result: Ok(_), audit, .. } => {
                 Health { is_healthy: true, is_ready: false, detail: audit.to_string() }
             }
@@ -165,8 +154,8 @@ impl Run {
     pub fn stop(&self) {
         let mut inner = self.lock();
         inner.is_stopping = true;
-        if let Phase::Running(controls) = &inner.phase {
-            (controls.stop)();
+        if let Phase::Running(control) = &inner.phase {
+            control.end();
         }
     }
 
@@ -206,7 +195,7 @@ impl Run {
         let now = Instant::now();
         let (state, audit, took, rates) = match &inner.phase {
             Phase::Starting => ("starting", Audit::default(), now - self.began, Some((0.0, 0.0))),
-            Phase::Running(controls) => ("running", (controls.audit)(), now - self.began, None),
+            Phase::Running(control) => ("running", control.audit(), now - self.began, None),
             Phase::Ended { result, audit, took } => {
                 let state = if result.is_ok() { "stopped" } else { "failed" };
                 (state, *audit, *took, Some(between(Audit::default(), *audit, *took)))

@@ -116,8 +116,14 @@ impl Client {
                 self.client.connect(options).await.map_err(|error| error.to_string())?;
                 self.client.disconnect(None).await.map_err(|error| error.to_string())
             };
-            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, discarded).await {
-                tracing::warn!(error, server = %shared.server, "the session could not be discarded");
+            match tokio::time::timeout(PATIENCE, discarded).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(error, server = %shared.server, "the session could not be discarded"),
+                Err(_) => {
+                    tracing::warn!(server = %shared.server, "the session could not be discarded in time");
+                    // As where it connects first: Paho's late call must not hold the last reference.
+                    std::mem::forget(self.client.clone());
+                }
             }
         }
     }
