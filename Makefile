@@ -26,8 +26,8 @@ test: packages ## all tests and examples against real servers, which it fetches,
 test-python: packages ## the Python module: types, and tests of the wheel beside TensorFlow (1.5 GB of packages)
 	@$(WITH_ENV) deploy/python/run-tests
 
-test-all: ## everything that continuous integration runs, the Python module, and docs/extending.md followed to the letter
-	@.ci/run
+test-all: ## everything that continuous integration runs, the Python module, docs/extending.md followed to the letter, more kills
+	@IOTML_KILLS=$${IOTML_KILLS:-20} .ci/run
 	@$(MAKE) --no-print-directory test-python
 	@$(WITH_ENV) deploy/check-extending
 
