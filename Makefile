@@ -11,8 +11,12 @@ BUILD_PACKAGES := build-essential cmake pkg-config libssl-dev zlib1g-dev
 DEMO_FLAGS = $(if $(CARS),--cars $(CARS)) $(if $(RATE),--rate $(RATE)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	$(if $(KAFKA),--kafka $(KAFKA)) $(if $(MQTT),--mqtt $(MQTT)) $(if $(QOS),--qos $(QOS))
 
+# What `make chaos` passes on.
+CHAOS_FLAGS = --broker $(or $(BROKER),mosquitto) --seeds $(or $(SEEDS),5) $(if $(FIRST),--first $(FIRST)) \
+	$(if $(EARLY_ACK),--early-ack) $(if $(HANG),--hang $(HANG)) --results $(or $(RESULTS),target/chaos.jsonl)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-all check bench train wheel python stubs servers-up servers-down venv packages
+.PHONY: help demo test test-python test-all check chaos bench train wheel python stubs servers-up servers-down venv packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +40,10 @@ check: packages ## fmt, clippy, tests on the embedded servers, docs
 	@$(WITH_ENV) cargo clippy --workspace --all-targets --locked -- -D warnings
 	@$(WITH_ENV) cargo test --workspace --locked
 	@RUSTDOCFLAGS="-D warnings" $(WITH_ENV) cargo doc --workspace --no-deps --locked
+
+chaos: packages ## faults against real servers, resumed where it was; SEEDS=50 FIRST=1 BROKER=mosquitto|hivemq EARLY_ACK=1 HANG=60
+	@$(WITH_ENV) cargo build --locked -p iotml-examples -p iotml-chaos --bin worker --bin early_ack_worker
+	@$(WITH_ENV) cargo run --locked -p iotml-chaos --bin chaos -- $(CHAOS_FLAGS)
 
 bench: packages ## the stages by Criterion, then the whole chain beside its peers on a real Kafka
 	@$(WITH_ENV) cargo bench --locked -p iotml-benches

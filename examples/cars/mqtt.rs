@@ -3,6 +3,7 @@
 //! Every message carries two user properties: `seq`, its number in its stream, and `sent`, microseconds since 1970.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,11 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rumqttc::{
-    AsyncClient, ConnectionError, EventLoop, MqttOptions, NetworkOptions, PublishNoticeError, PublishOptions,
-    PublishProperties, QoS,
+    AsyncClient, ClientError, ConnectionError, EventLoop, MqttOptions, NetworkOptions, PublishNoticeError,
+    PublishOptions, PublishProperties, QoS,
 };
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout_at};
 
 /// Name of the user property that numbers the messages of a stream.
@@ -56,6 +57,7 @@ pub struct Ledger {
     connected: AtomicU64,
     published: AtomicU64,
     acked: AtomicU64,
+    resent: AtomicU64,
     /// Per stream, how many messages from the first on were acknowledged: a connection's acknowledgements come in order.
     acked_by_stream: Mutex<Vec<u64>>,
 }
@@ -79,6 +81,11 @@ impl Ledger {
     /// Messages the broker took responsibility for (QoS 0: handed to the socket).
     pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Messages sent once more, because their connection was lost before they were acknowledged: the broker may have them twice.
+    pub fn resent(&self) -> u64 {
+        self.resent.load(Ordering::Relaxed)
     }
 
     /// How many messages of each stream, from the first on, were acknowledged.
@@ -115,7 +122,7 @@ pub enum LoadError {
 /// Publishes all streams until they end or `stop` becomes true, then waits for what is unacknowledged.
 ///
 /// Errs if the first connection of a stream fails; a connection lost later is made again and what it had in flight is sent
-/// again. Needs a tokio runtime with time and I/O.
+/// again, before anything new, so that the first occurrences keep their order. Needs a tokio runtime with time and I/O.
 pub async fn publish(
     streams: Vec<Stream>,
     load: &Load,
@@ -168,36 +175,41 @@ struct Unacked {
     notice: BoxFuture<'static, Result<(), PublishNoticeError>>,
 }
 
+/// A connection that stood, and is done with when it is lost.
+struct Line {
+    client: AsyncClient,
+    poller: JoinHandle<()>,
+    stop: watch::Receiver<bool>,
+}
+
 impl Connection {
     async fn run(
         self,
         payloads: Payloads,
         begin: Instant,
         phase: f64,
-        mut stop: watch::Receiver<bool>,
+        stop: watch::Receiver<bool>,
     ) -> Result<(), LoadError> {
         tokio::time::sleep_until(begin).await;
-        let (client, mut events) = AsyncClient::builder(self.options.clone()).capacity(WINDOW).build();
-        self.connect(&mut events).await?;
+        let mut line = self.connect(stop).await?;
         self.ledger.connected.fetch_add(1, Ordering::Relaxed);
-        let poller = tokio::spawn(keep_polling(events));
-        let published = self.publish_all(&client, payloads, phase, &mut stop).await;
+        let published = self.publish_all(&mut line, payloads, phase).await;
         // The poller ends by itself once the disconnect has gone out.
-        let _ = client.disconnect().await;
-        if tokio::time::timeout(Duration::from_secs(2), poller).await.is_err() {
+        let _ = line.client.disconnect().await;
+        if tokio::time::timeout(Duration::from_secs(2), line.poller).await.is_err() {
             tracing::debug!(client = self.client_id, "the broker did not close the connection");
         }
         published
     }
 
     /// Makes the first connection. A busy broker is asked again, one that refuses is an error at once.
-    async fn connect(&self, events: &mut EventLoop) -> Result<(), LoadError> {
+    async fn connect(&self, stop: watch::Receiver<bool>) -> Result<Line, LoadError> {
         let deadline = Instant::now() + self.load.patience;
         loop {
-            match events.poll().await {
-                Ok(_) => return Ok(()),
+            match self.dial().await {
+                Ok((client, poller)) => return Ok(Line { client, poller, stop }),
                 Err(source) if is_refusal(&source) || Instant::now() >= deadline => {
-                    return Err(LoadError::Connect { server: self.load.server.clone(), source: Box::new(source) });
+                    return Err(LoadError::Connect { server: self.load.server.clone(), source });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no connection yet");
@@ -207,13 +219,13 @@ impl Connection {
         }
     }
 
-    async fn publish_all(
-        &self,
-        client: &AsyncClient,
-        mut payloads: Payloads,
-        phase: f64,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), LoadError> {
+    async fn dial(&self) -> Result<(AsyncClient, JoinHandle<()>), Box<ConnectionError>> {
+        let (client, mut events) = AsyncClient::builder(self.options.clone()).capacity(WINDOW).build();
+        events.poll().await.map_err(Box::new)?;
+        Ok((client, tokio::spawn(keep_polling(events))))
+    }
+
+    async fn publish_all(&self, line: &mut Line, mut payloads: Payloads, phase: f64) -> Result<(), LoadError> {
         let mut unacked: VecDeque<Unacked> = VecDeque::new();
         let period = self.load.rate.map(|rate| Duration::from_secs_f64(1.0 / rate.max(1e-6)));
         let mut ticks = period.map(|period| {
@@ -222,22 +234,23 @@ impl Connection {
             ticks
         });
         let mut seq = 0;
-        while !*stop.borrow() {
+        while !*line.stop.borrow() {
             if let Some(ticks) = &mut ticks
-                && !self.wait_for_tick(client, ticks, &mut unacked, stop).await?
+                && !self.wait_for_tick(line, ticks, &mut unacked).await?
             {
                 break;
             }
             let Some(payload) = payloads.next() else { break };
-            unacked.push_back(self.send(client, seq, payload).await?);
+            self.ledger.published.fetch_add(1, Ordering::Relaxed);
+            unacked.push_back(self.send(&line.client, seq, payload).await?);
             seq += 1;
             while unacked.len() >= WINDOW {
-                self.await_oldest(client, &mut unacked).await?;
+                self.await_oldest(line, &mut unacked).await?;
             }
         }
         let deadline = Instant::now() + self.load.patience;
         while !unacked.is_empty() {
-            match timeout_at(deadline, self.await_oldest(client, &mut unacked)).await {
+            match timeout_at(deadline, self.await_oldest(line, &mut unacked)).await {
                 Ok(awaited) => awaited?,
                 Err(_) => break,
             }
@@ -248,26 +261,25 @@ impl Connection {
     /// Waits for the next tick, taking in acknowledgements meanwhile. `false` once the run is to stop.
     async fn wait_for_tick(
         &self,
-        client: &AsyncClient,
+        line: &mut Line,
         ticks: &mut Interval,
         unacked: &mut VecDeque<Unacked>,
-        stop: &mut watch::Receiver<bool>,
     ) -> Result<bool, LoadError> {
         loop {
             let Some(mut oldest) = unacked.pop_front() else {
                 return Ok(tokio::select! {
                     _ = ticks.tick() => true,
-                    _ = stop.changed() => false,
+                    _ = line.stop.changed() => false,
                 });
             };
             // Not dropped when another branch wins, or its acknowledgement would be missed.
             let is_over = tokio::select! {
                 acked = &mut oldest.notice => {
-                    self.acknowledged(client, oldest, acked, unacked).await?;
+                    self.acknowledged(line, oldest, acked, unacked).await?;
                     continue;
                 }
                 _ = ticks.tick() => false,
-                _ = stop.changed() => true,
+                _ = line.stop.changed() => true,
             };
             unacked.push_front(oldest);
             return Ok(!is_over);
@@ -282,36 +294,56 @@ impl Connection {
         };
         let qos = if self.load.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         let options = PublishOptions::new(qos).properties(properties);
-        let notice = client.publish_tracked(self.topic.clone(), payload.clone(), options).await;
-        let notice = notice.map_err(|error| LoadError::Publish(self.client_id.clone(), error))?;
-        self.ledger.published.fetch_add(1, Ordering::Relaxed);
-        Ok(Unacked { seq, payload, notice: notice.wait_completion_async().boxed() })
+        let notice = match client.publish_tracked(self.topic.clone(), payload.clone(), options).await {
+            Ok(notice) => notice.wait_completion_async().boxed(),
+            // Just lost: found out, as for the messages before it, when its acknowledgement is awaited.
+            Err(ClientError::RequestChannelDisconnected(_)) => ready(Err(PublishNoticeError::Recv)).boxed(),
+            Err(error) => return Err(LoadError::Publish(self.client_id.clone(), error)),
+        };
+        Ok(Unacked { seq, payload, notice })
     }
 
     /// Waits for the acknowledgement of the oldest message.
-    async fn await_oldest(&self, client: &AsyncClient, unacked: &mut VecDeque<Unacked>) -> Result<(), LoadError> {
+    async fn await_oldest(&self, line: &mut Line, unacked: &mut VecDeque<Unacked>) -> Result<(), LoadError> {
         let Some(mut oldest) = unacked.pop_front() else { return Ok(()) };
         let acked = (&mut oldest.notice).await;
-        self.acknowledged(client, oldest, acked, unacked).await
+        self.acknowledged(line, oldest, acked, unacked).await
     }
 
-    /// Takes note of an acknowledgement; a message whose connection was lost with its session is sent again.
+    /// Takes note of an acknowledgement. Where there will be none, a new connection is made, and everything in flight is sent
+    /// on it again; once the run is to stop, for as long as there is patience.
     async fn acknowledged(
         &self,
-        client: &AsyncClient,
+        line: &mut Line,
         message: Unacked,
         acked: Result<(), PublishNoticeError>,
         unacked: &mut VecDeque<Unacked>,
     ) -> Result<(), LoadError> {
-        match acked {
-            Ok(()) => self.ledger.ack(self.number),
-            // The connection has ended for good: nothing more will be acknowledged.
-            Err(PublishNoticeError::Recv) => unacked.clear(),
-            Err(error) => {
-                tracing::debug!(seq = message.seq, %error, "sent again");
-                sleep(Duration::from_millis(100)).await;
-                unacked.push_front(self.send(client, message.seq, message.payload).await?);
+        let Err(error) = acked else {
+            self.ledger.ack(self.number);
+            return Ok(());
+        };
+        tracing::debug!(client = self.client_id, seq = message.seq, %error, "connecting again");
+        unacked.push_front(message);
+        line.poller.abort();
+        let mut give_up = None;
+        loop {
+            sleep(Duration::from_millis(200)).await;
+            if *line.stop.borrow() && Instant::now() >= *give_up.get_or_insert(Instant::now() + self.load.patience) {
+                unacked.clear();
+                return Ok(());
             }
+            match self.dial().await {
+                Ok((client, poller)) => {
+                    (line.client, line.poller) = (client, poller);
+                    break;
+                }
+                Err(error) => tracing::debug!(client = self.client_id, %error, "no connection yet"),
+            }
+        }
+        for message in unacked.iter_mut() {
+            self.ledger.resent.fetch_add(1, Ordering::Relaxed);
+            *message = self.send(&line.client, message.seq, std::mem::take(&mut message.payload)).await?;
         }
         Ok(())
     }
@@ -326,16 +358,13 @@ fn is_refusal(error: &ConnectionError) -> bool {
     }
 }
 
-/// Drives one connection until it is closed from this side, connecting again whenever it is lost.
+/// Drives one connection until it is closed or lost; dropping it then fails what it had in flight.
 async fn keep_polling(mut events: EventLoop) {
     loop {
         match events.poll().await {
             Ok(_) => {}
             Err(ConnectionError::RequestsDone) => return,
-            Err(error) => {
-                tracing::debug!(%error, "connection lost");
-                sleep(Duration::from_millis(200)).await;
-            }
+            Err(error) => return tracing::debug!(%error, "connection lost"),
         }
     }
 }

@@ -1,5 +1,6 @@
 """Apache Kafka, one node in KRaft mode."""
 
+import os
 import secrets
 import subprocess
 import uuid
@@ -13,10 +14,13 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class Kafka:
-    """Broker and controller in one process, on the ports `client` and `controller`; the others ask for TLS, a log-in, or both."""
+    """Broker and controller in one process, on the ports `client` and `controller`; `tls` and the like ask for TLS, a log-in, or both.
+
+    Clients of the ports `proxied_1` and `proxied_2` are told to come by the addresses in `IOTML_KAFKA_PROXIES`.
+    """
 
     name = "kafka"
-    ports = ("client", "controller", "tls", "sasl", "sasl_tls")
+    ports = ("client", "controller", "tls", "sasl", "sasl_tls", "proxied_1", "proxied_2")
 
     def gather(self) -> None:
         gather.java()
@@ -87,14 +91,19 @@ def _security(folder: Path, password: str) -> str:
 def _properties(home: Path, ports: dict) -> str:
     client, controller = ports["client"], ports["controller"]
     secured = {"SSL": ports["tls"], "SASL_PLAINTEXT": ports["sasl"], "SASL_SSL": ports["sasl_tls"]}
-    listeners = f"PLAINTEXT://127.0.0.1:{client}" + "".join(f",{n}://127.0.0.1:{p}" for n, p in secured.items())
+    advertised = f"PLAINTEXT://127.0.0.1:{client}" + "".join(f",{n}://127.0.0.1:{p}" for n, p in secured.items())
     protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + "".join(f",{name}:{name}" for name in secured)
+    listeners = advertised
+    for number, proxy in enumerate(filter(None, os.environ.get("IOTML_KAFKA_PROXIES", "").split(",")), start=1):
+        listeners += f",PROXIED_{number}://127.0.0.1:{ports[f'proxied_{number}']}"
+        advertised += f",PROXIED_{number}://{proxy}"
+        protocols += f",PROXIED_{number}:PLAINTEXT"
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 listeners={listeners},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={listeners}
+advertised.listeners={advertised}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 listener.security.protocol.map={protocols}

@@ -1,0 +1,208 @@
+//! The fault harness: real servers, real workers, seeded faults, and a checker that reads what came out.
+//!
+//! Cars publish over MQTT and remember what was acknowledged to them; the worker bridges it to Kafka and scores it there.
+//! Meanwhile processes are killed, servers restarted and stopped in their tracks, and connections cut, as the seed says. At the
+//! end every acknowledged message must be in Kafka, every row must have a prediction or a dead letter, in order, and the
+//! workers' balances must be true. See `docs/chaos.md`.
+
+mod check;
+mod config;
+mod crew;
+mod hands;
+mod journal;
+mod load;
+mod plan;
+mod proxy;
+mod report;
+mod run;
+mod servers;
+mod topics;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cars::process::Failure;
+use clap::Parser;
+use iotml_core::error::report as spell_out;
+
+use crate::hands::Proxies;
+use crate::plan::{Broker, Plan};
+use crate::report::Line;
+use crate::run::Stage;
+use crate::servers::Servers;
+
+#[derive(Parser)]
+#[command(about = "Breaks servers, workers and the network between them, and checks that nothing is lost")]
+struct Arguments {
+    /// The MQTT broker.
+    #[arg(long, value_enum)]
+    broker: Broker,
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// A file to which a line of JSON is appended per seed; seeds that it holds already are not run again.
+    #[arg(long)]
+    results: Option<PathBuf>,
+    /// A folder for the logs of every seed; without it only those of failed seeds are kept, in a temporary one.
+    #[arg(long)]
+    logs: Option<PathBuf>,
+    /// Print the schedules and run nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Fewer faults and a shorter load.
+    #[arg(long)]
+    short: bool,
+    /// Run a bridge that acknowledges what it has received: the harness must find what it loses.
+    #[arg(long)]
+    early_ack: bool,
+    /// Instead of seeds: a Kafka that hangs for so many seconds, and nothing else.
+    #[arg(long, value_name = "SECONDS")]
+    hang: Option<u64>,
+    /// Cars, each with a connection.
+    #[arg(long, default_value_t = 20)]
+    cars: u32,
+    /// Messages per second of each car.
+    #[arg(long, default_value_t = 60.0)]
+    rate: f64,
+    /// How long the cars publish in seconds; 20, or 8 for a short run.
+    #[arg(long)]
+    seconds: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ran =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from).and_then(|runtime| {
+            runtime.block_on(async {
+                tokio::select! {
+                    ran = run_all(&arguments) => ran,
+                    _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+                }
+            })
+        });
+    match ran {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {}", spell_out(&*error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl Arguments {
+    /// The schedules to run.
+    fn plans(&self) -> Vec<Plan> {
+        if let Some(seconds) = self.hang {
+            return vec![Plan::hang(self.broker, Duration::from_secs(seconds))];
+        }
+        let load = Duration::from_secs(self.seconds.unwrap_or(if self.short { 8 } else { 20 }));
+        let seeds = self.first..self.first + self.seeds;
+        seeds.map(|seed| Plan::new(seed, self.broker, load, self.short)).collect()
+    }
+
+    /// What tells lines of different runs in one file apart.
+    fn mode(&self) -> String {
+        let words = [
+            (self.short, "short".to_owned()),
+            (self.early_ack, "early-ack".to_owned()),
+            (self.hang.is_some(), format!("hang-{}", self.hang.unwrap_or(0))),
+        ];
+        words.into_iter().filter_map(|(is_on, word)| is_on.then_some(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The program beside this one.
+    fn program(name: &str) -> Result<PathBuf, Failure> {
+        let path = std::env::current_exe()?.with_file_name(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(format!("{} is missing: build it with cargo build -p iotml-examples -p iotml-chaos", path.display()).into())
+    }
+}
+
+/// Runs what is asked for; `false` if a seed failed.
+async fn run_all(arguments: &Arguments) -> Result<bool, Failure> {
+    let mode = arguments.mode();
+    let known = arguments.results.as_deref().map_or_else(|| Ok(Vec::new()), report::read)?;
+    let is_mine = |line: &&Line| line.broker == arguments.broker && line.mode == mode;
+    let mut lines: Vec<Line> = Vec::new();
+    let mut plans = Vec::new();
+    for plan in arguments.plans() {
+        match known.iter().filter(is_mine).find(|line| line.seed == plan.seed) {
+            Some(line) => lines.push(line.clone()),
+            None => plans.push(plan),
+        }
+    }
+    if arguments.dry_run {
+        plans.iter().for_each(|plan| println!("{plan}"));
+        return Ok(true);
+    }
+    if !plans.is_empty() {
+        let folder = tempfile::Builder::new().prefix("iotml-chaos-").tempdir()?;
+        let stage = stand(arguments, &folder.path().join("servers")).await?;
+        for plan in &plans {
+            lines.push(one(arguments, &stage, plan, &mode, folder.path()).await?);
+        }
+        // Before their folder goes.
+        drop(stage);
+    }
+    lines.sort_by_key(|line| line.seed);
+    println!("{} {mode}\n{}", arguments.broker.name(), report::table(&lines));
+    for line in lines.iter().filter(|line| !line.failures.is_empty()) {
+        println!("seed {} failed: {}", line.seed, line.failures.join("; "));
+    }
+    Ok(lines.iter().all(|line| line.failures.is_empty()))
+}
+
+/// Starts the servers, with the proxies before them.
+async fn stand(arguments: &Arguments, folder: &Path) -> Result<Stage, Failure> {
+    let worker = Arguments::program("worker")?;
+    let bridge = match arguments.early_ack {
+        true => (Arguments::program("early_ack_worker")?, "mqtt_early_ack"),
+        false => (worker.clone(), "mqtt"),
+    };
+    let proxies = Proxies::start().await?;
+    let kafka_proxies = [proxies.bridge_to_kafka.port(), proxies.scorer_to_kafka.port()];
+    let (servers, ports) = Servers::start(folder, arguments.broker, kafka_proxies).await?;
+    proxies.bridge_to_broker.set_target(ports.mqtt);
+    proxies.bridge_to_kafka.set_target(ports.kafka_proxied[0]);
+    proxies.scorer_to_kafka.set_target(ports.kafka_proxied[1]);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/cars/cars-autoencoder.onnx");
+    Ok(Stage {
+        servers: Arc::new(servers),
+        ports,
+        proxies,
+        worker,
+        bridge,
+        model: model.canonicalize()?,
+        n_cars: arguments.cars,
+        rate: arguments.rate,
+    })
+}
+
+/// Runs one seed and keeps its logs if it failed.
+async fn one(arguments: &Arguments, stage: &Stage, plan: &Plan, mode: &str, folder: &Path) -> Result<Line, Failure> {
+    let name = format!("{}-{}", plan.broker.name(), plan.seed);
+    let logs = arguments.logs.clone().unwrap_or_else(|| folder.to_owned()).join(&name);
+    std::fs::create_dir_all(&logs)?;
+    let ran = run::run(stage, plan, &logs).await;
+    if arguments.logs.is_none() && ran.as_ref().is_ok_and(|line| line.failures.is_empty()) {
+        std::fs::remove_dir_all(&logs)?;
+    } else if arguments.logs.is_none() {
+        let kept = tempfile::Builder::new().prefix(&format!("iotml-chaos-{name}-")).tempdir()?.keep();
+        std::fs::rename(&logs, kept.join("logs"))?;
+        eprintln!("seed {} failed; its logs are in {}", plan.seed, kept.display());
+    }
+    let line = Line { mode: mode.to_owned(), ..ran.map_err(|error| format!("seed {}: {error}", plan.seed))? };
+    if let Some(results) = &arguments.results {
+        report::append(results, &line)?;
+    }
+    Ok(line)
+}

@@ -1,0 +1,160 @@
+//! The Kafka topics of one seed, as the harness sees them: past the proxies, and with a client of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cars::mqtt::SEQ;
+use cars::process::Failure;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+
+use crate::check::Row;
+
+/// Partitions of the topics with many rows.
+pub const N_PARTITIONS: i32 = 4;
+/// How long to wait for one answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The names of a seed's topics.
+#[derive(Clone, Debug)]
+pub struct Names {
+    pub input: String,
+    pub predictions: String,
+    pub dead_letters: String,
+}
+
+impl Names {
+    /// Names that begin with `run`.
+    pub fn new(run: &str) -> Self {
+        Self {
+            input: format!("{run}-input"),
+            predictions: format!("{run}-predictions"),
+            dead_letters: format!("{run}-dead-letters"),
+        }
+    }
+}
+
+fn client(kafka: u16) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", format!("127.0.0.1:{kafka}"));
+    // Kafka is restarted under this client, too, and should be found again at once.
+    config.set("reconnect.backoff.max.ms", "500").set("log_level", "2");
+    config
+}
+
+/// Creates the topics.
+pub async fn create(kafka: u16, names: &Names) -> Result<(), Failure> {
+    let admin: AdminClient<DefaultClientContext> = client(kafka).create()?;
+    let topic = |name, n_partitions| NewTopic::new(name, n_partitions, TopicReplication::Fixed(1));
+    let topics = [
+        topic(names.input.as_str(), N_PARTITIONS),
+        topic(names.predictions.as_str(), N_PARTITIONS),
+        topic(names.dead_letters.as_str(), 1),
+    ];
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(20)));
+    for created in admin.create_topics(&topics, &options).await? {
+        created.map_err(|(topic, code)| format!("topic {topic} cannot be created: {code}"))?;
+    }
+    Ok(())
+}
+
+/// Counts the rows of a topic.
+#[derive(Clone)]
+pub struct Counter {
+    consumer: Arc<BaseConsumer>,
+    topic: String,
+    n_partitions: i32,
+}
+
+impl std::fmt::Debug for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Counter").field(&self.topic).finish()
+    }
+}
+
+impl Counter {
+    /// Of a topic with so many partitions.
+    pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Result<Self, KafkaError> {
+        Ok(Self { consumer: Arc::new(client(kafka).create()?), topic: topic.to_owned(), n_partitions })
+    }
+
+    /// How many there are; `None` where Kafka does not answer in time.
+    pub async fn n_rows(&self) -> Option<u64> {
+        let this = self.clone();
+        let ask = move || {
+            let ends = (0..this.n_partitions).map(|partition| {
+                let (low, high) = this.consumer.fetch_watermarks(&this.topic, partition, PATIENCE).ok()?;
+                u64::try_from(high - low).ok()
+            });
+            ends.sum()
+        };
+        tokio::task::spawn_blocking(ask).await.ok()?
+    }
+}
+
+/// Reads a topic from its beginning, and goes on where it was when asked again.
+pub struct Reader {
+    consumer: Arc<BaseConsumer>,
+    /// Rows by partition.
+    pub rows: Vec<Vec<Row>>,
+    /// Rows that are nobody's: without a car or a number.
+    pub n_strange: u64,
+}
+
+impl Reader {
+    /// Of a topic with so many partitions.
+    pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Result<Self, KafkaError> {
+        let mut config = client(kafka);
+        config.set("group.id", "chaos-reader").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = config.create()?;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..n_partitions {
+            list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&list)?;
+        Ok(Self { consumer: Arc::new(consumer), rows: vec![Vec::new(); n_partitions as usize], n_strange: 0 })
+    }
+
+    /// Reads on to the present end of every partition.
+    pub fn read(&mut self, patience: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + patience;
+        let consumer = self.consumer.clone();
+        // Where the ends are is asked anew: the client tells of an end only once.
+        let subscribed = consumer.assignment()?;
+        let topic = subscribed.elements().first().map(|element| element.topic().to_owned()).unwrap_or_default();
+        let ends: Vec<i64> = (0..self.rows.len() as i32)
+            .map(|partition| consumer.fetch_watermarks(&topic, partition, patience).map(|(_, high)| high))
+            .collect::<Result<_, _>>()?;
+        while self.rows.iter().zip(&ends).any(|(rows, end)| (rows.len() as i64) < *end) {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => self.take(&message),
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(error)) if Instant::now() >= deadline => return Err(error.into()),
+                Some(Err(_)) => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("topic {topic} could not be read to its end in {patience:?}").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        let row = row(message);
+        self.n_strange += u64::from(row.is_none());
+        // In its place all the same, so that rows count like offsets.
+        self.rows[message.partition() as usize].push(row.unwrap_or(Row::STRANGE));
+    }
+}
+
+/// Which message of which car it is.
+fn row(message: &BorrowedMessage<'_>) -> Option<Row> {
+    let car = str::from_utf8(message.key()?).ok()?.rsplit('-').next()?.parse().ok()?;
+    let headers = message.headers()?;
+    let seq = headers.iter().find(|header| header.key == SEQ)?.value?;
+    Some(Row { car, seq: str::from_utf8(seq).ok()?.parse().ok()? })
+}
