@@ -91,7 +91,6 @@ def _command(home: Path, listeners: str) -> list:
     data.mkdir(exist_ok=True)
     # Started as root, Mosquitto would drop to its own user and lose the right to its files.
     user = "user root\n" if os.geteuid() == 0 else ""
-    autosave = "autosave_on_changes true\nautosave_interval 1\n" if os.environ.get("IOTML_MOSQUITTO_AUTOSAVE") == "1" else ""
     config = home / "mosquitto.conf"
     config.write_text(
         f"""\
@@ -99,7 +98,7 @@ def _command(home: Path, listeners: str) -> list:
 max_inflight_messages 20
 max_queued_messages 0
 persistence true
-{autosave}persistence_location {data}/
+persistence_location {data}/
 log_dest stderr
 log_type error
 log_type warning

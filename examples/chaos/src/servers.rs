@@ -82,7 +82,6 @@ impl Servers {
         command
             .env("IOTML_SERVERS_DIR", &self.folder)
             .env("IOTML_KAFKA_PROXIES", format!("127.0.0.1:{first},127.0.0.1:{second}"))
-            .env("IOTML_MOSQUITTO_AUTOSAVE", "1")
             .env("IOTML_HIVEMQ_PERSISTENCE", "file");
         command
     }
