@@ -118,4 +118,7 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
+# A killed broker may come back only once its session is over, which takes 9 s by default.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """

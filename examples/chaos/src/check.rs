@@ -59,7 +59,7 @@ pub struct Findings {
     pub input_disorder: u64,
     /// First occurrences in the output that are not in the order of the input.
     pub output_disorder: u64,
-    /// The most steps back of one car's results beyond those of its input.
+    /// The fewest crashes that explain the steps back in the results of one car.
     pub rewinds: u64,
     /// Predictions of messages that cannot be decoded, and dead letters of ones that can.
     pub misplaced: u64,
@@ -97,8 +97,12 @@ impl Findings {
                     .copied()
                     .filter(|seq| truth.poison.contains(&Row { car: *car, seq: *seq }) == is_poison)
                     .collect();
-                output_disorder += disorder(&firsts(&expected), &firsts(rows));
-                rewinds = rewinds.max(descents(rows).saturating_sub(descents(&expected)));
+                // Behind a shared subscription numbers go up and down; places in the input do not, but for its own repeats.
+                let (expected, rows) = (places(&expected, &expected), places(&expected, rows));
+                output_disorder += descents(&firsts(&rows));
+                // A crash steps back once, and may repeat steps of the input.
+                let steps = descents(&expected);
+                rewinds = rewinds.max(descents(&rows).saturating_sub(steps).div_ceil(1 + steps));
             }
         }
         Self {
@@ -178,11 +182,10 @@ fn descents(rows: &[u64]) -> u64 {
     rows.windows(2).filter(|pair| pair[1] < pair[0]).count() as u64
 }
 
-/// How often the next row of `after` stands earlier in `before`.
-fn disorder(before: &[u64], after: &[u64]) -> u64 {
-    let places: HashMap<u64, u64> = before.iter().zip(0..).map(|(seq, place)| (*seq, place)).collect();
-    let places: Vec<u64> = after.iter().filter_map(|seq| places.get(seq).copied()).collect();
-    descents(&places)
+/// Where each row first stands in `before`, counted without repeats; rows that are not there are left out.
+fn places(before: &[u64], rows: &[u64]) -> Vec<u64> {
+    let places: HashMap<u64, u64> = firsts(before).into_iter().zip(0..).collect();
+    rows.iter().filter_map(|seq| places.get(seq).copied()).collect()
 }
 
 #[cfg(test)]

@@ -123,6 +123,16 @@ fn inv_11_repeats_come_in_order_after_one_step_back_for_each_crash() {
 }
 
 #[test]
+fn inv_11_a_crash_may_repeat_the_disorder_of_its_input() {
+    let mut made = made();
+    made.input[0] = rows(0, [1, 0, 3, 2, 5, 4]);
+    made.predictions[1] = rows(0, [1, 0, 3, 2, 1, 0, 3, 2, 5, 4]);
+    let allowed = Allowance { is_ordered: false, output_repeats: 4, n_rewinds: 1, ..STRICT };
+    assert!(made.findings().failures(&allowed).is_empty(), "{:?}", made.findings());
+    assert!(made.failure(Allowance { n_rewinds: 0, ..allowed }).starts_with("1 times the results"));
+}
+
+#[test]
 fn inv_7_a_result_in_the_wrong_topic_is_found() {
     let mut made = made();
     made.dead_letters[0][0] = Row { car: 1, seq: 3 };

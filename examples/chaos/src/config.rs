@@ -30,8 +30,8 @@ pub const BRIDGE_BUFFERS: u64 = (IN_FLIGHT_MIB + BUFFER_MIB + PRODUCER_QUEUE_MIB
 /// The same of a scorer, which has two producers.
 pub const SCORER_BUFFERS: u64 = (IN_FLIGHT_MIB + PREFETCH_MIB + FETCH_QUEUE_MIB + 2 * PRODUCER_QUEUE_MIB) * MIB;
 
-/// Name of the bridge's pipeline and instance, from which its client ids are made.
-pub const BRIDGE: &str = "bridge";
+/// Name of the bridge's pipeline and instance.
+const BRIDGE: &str = "bridge";
 
 /// MQTT to Kafka, bytes as they are.
 pub struct Bridge<'a> {
@@ -79,11 +79,11 @@ name = "kafka"
             kafka_sink("route.sink", &names.input, *kafka)
         )
     }
+}
 
-    /// The client ids of its connections.
-    pub fn client_ids(&self) -> Vec<String> {
-        (0..self.filter.n_connections()).map(|number| format!("{}-{BRIDGE}-0-{number}", self.run)).collect()
-    }
+/// The client ids of a bridge's connections.
+pub fn client_ids(run: &str, filter: Filter) -> Vec<String> {
+    (0..filter.n_connections()).map(|number| format!("{run}-{BRIDGE}-0-{number}")).collect()
 }
 
 /// Kafka to Kafka: decode, score, predict, and dead letters for what cannot be decoded.

@@ -8,6 +8,7 @@
 mod check;
 mod config;
 mod crew;
+mod forget;
 mod hands;
 mod journal;
 mod load;
@@ -18,6 +19,7 @@ mod run;
 mod servers;
 mod topics;
 mod worker;
+mod worker_log;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,9 +69,9 @@ struct Arguments {
     /// Cars, each with a connection.
     #[arg(long, default_value_t = 20)]
     cars: u32,
-    /// Messages per second of each car.
-    #[arg(long, default_value_t = 60.0)]
-    rate: f64,
+    /// Messages per second of each car; 60, or 25 over HiveMQ, whose sessions on disk cost more.
+    #[arg(long)]
+    rate: Option<f64>,
     /// How long the cars publish in seconds; 20, or 8 for a short run.
     #[arg(long)]
     seconds: Option<u64>,
@@ -183,7 +185,10 @@ async fn stand(arguments: &Arguments, folder: &Path) -> Result<Stage, Failure> {
         bridge,
         model: model.canonicalize()?,
         n_cars: arguments.cars,
-        rate: arguments.rate,
+        rate: arguments.rate.unwrap_or(match arguments.broker {
+            Broker::Mosquitto => 60.0,
+            Broker::Hivemq => 25.0,
+        }),
     })
 }
 

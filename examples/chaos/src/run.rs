@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use cars::mqtt::{Ledger, Load, publish};
 use cars::process::{Failure, unix_seconds};
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet};
 use tokio::sync::{Mutex, watch};
 use tokio::task::block_in_place;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::check::{Allowance, Findings, Topics, Truth};
 use crate::config::{self, Bridge, Scorer};
@@ -24,14 +23,9 @@ use crate::topics::{self, Counter, N_PARTITIONS, Names, Reader};
 use crate::worker::{Recipe, Worker};
 
 /// How long a single thing may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// When nothing comes for so long, nothing will: the longest pause between two tries, and a session time-out.
 const QUIET: Duration = Duration::from_secs(20);
-/// What publishes after the session was lost: few cars, a few messages each.
-const LATER_CARS: std::ops::Range<u32> = 1_000..1_005;
-const LATER_MESSAGES: u64 = 40;
-/// A car that publishes until one of its messages arrives, and of which any other may be missing.
-const PROBE: u32 = 9_999;
 
 /// What stands while seed after seed is run.
 pub struct Stage {
@@ -48,19 +42,19 @@ pub struct Stage {
 }
 
 /// One seed on its way.
-struct Run<'a> {
-    stage: &'a Stage,
-    plan: &'a Plan,
-    name: String,
-    hands: Arc<Hands>,
+pub struct Run<'a> {
+    pub stage: &'a Stage,
+    pub plan: &'a Plan,
+    pub name: String,
+    pub hands: Arc<Hands>,
     bridges: Arc<Crew>,
-    truth: Truth,
+    pub truth: Truth,
     n_resent: u64,
-    input: Reader,
+    pub input: Reader,
     predictions: Reader,
     dead_letters: Reader,
-    journal: Arc<Journal>,
-    failures: Vec<String>,
+    pub journal: Arc<Journal>,
+    pub failures: Vec<String>,
     /// What is missing will not come any more.
     is_given_up: bool,
 }
@@ -176,7 +170,12 @@ impl<'a> Run<'a> {
     }
 
     /// Publishes until all is acknowledged, and takes the truth down.
-    async fn publish(&mut self, cars: std::ops::Range<u32>, n_messages: u64, rate: Option<f64>) -> Result<(), Failure> {
+    pub async fn publish(
+        &mut self,
+        cars: std::ops::Range<u32>,
+        n_messages: u64,
+        rate: Option<f64>,
+    ) -> Result<(), Failure> {
         let streams = load::streams(&self.name, cars.clone(), n_messages, self.plan.seed);
         let ledger = Ledger::new(cars.len());
         let (_stop, stopped) = watch::channel(false);
@@ -191,7 +190,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn load(&self, rate: Option<f64>) -> Load {
+    pub fn load(&self, rate: Option<f64>) -> Load {
         let server = format!("127.0.0.1:{}", self.stage.ports.mqtt);
         Load { server, qos: 1, rate, ramp_up: Duration::from_millis(500), patience: PATIENCE }
     }
@@ -230,60 +229,6 @@ impl<'a> Run<'a> {
             dead_letters: &self.dead_letters.rows,
         };
         Ok(Findings::new(&self.truth, topics))
-    }
-
-    /// Makes the broker forget the bridge, and publishes a little more once it has subscribed again.
-    async fn lose_session(&mut self) -> Result<(), Failure> {
-        let (hands, proxy) = (self.hands.clone(), self.stage.proxies.bridge_to_broker.clone());
-        until("the bridge has acknowledged all", || async {
-            hands.bridge.metric("iotml_pipeline_in_flight_rows").await == Some(0)
-        })
-        .await?;
-        self.journal.note("begins: the broker forgets the session");
-        proxy.shut(true);
-        let names = Names::new(&self.name);
-        let bridge = Bridge { source: "", run: &self.name, filter: self.plan.filter, mqtt: 0, kafka: 0, names: &names };
-        for client_id in bridge.client_ids() {
-            forget(&client_id, self.stage.ports.mqtt).await?;
-        }
-        proxy.shut(false);
-        let n_lost = self.plan.filter.n_connections();
-        until("the bridge has counted the lost sessions", || async {
-            hands.bridge.metric("iotml_source_mqtt_lost_sessions_total").await == Some(n_lost)
-        })
-        .await?;
-        let n_logged = hands.bridge.seen().n_lost_sessions;
-        if n_logged != n_lost {
-            self.failures.push(format!("{n_lost} sessions were lost, and the log speaks of {n_logged} (invariant 4)"));
-        }
-        self.probe().await?;
-        self.journal.note("over:   the broker forgets the session");
-        self.publish(LATER_CARS, LATER_MESSAGES, None).await
-    }
-
-    /// Waits until what is published arrives.
-    async fn probe(&mut self) -> Result<(), Failure> {
-        let streams = load::streams(&self.name, PROBE..PROBE + 1, u64::MAX, 1);
-        let (stop, stopped) = watch::channel(false);
-        let load = self.load(Some(20.0));
-        let publishing = tokio::spawn(async move { publish(streams, &load, Ledger::new(1), stopped).await });
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            block_in_place(|| self.input.read(PATIENCE))?;
-            if self.input.rows.iter().flatten().any(|row| row.car == PROBE) {
-                break;
-            }
-            if Instant::now() >= deadline {
-                return Err("the bridge receives nothing after its session was lost".into());
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        stop.send_replace(true);
-        publishing.await??;
-        let n_probes = self.input.rows.iter().flatten().filter(|row| row.car == PROBE).map(|row| row.seq).max();
-        // Those behind it may be on their way; all that are cut short belong to the dead letters.
-        self.truth.poison.extend(load::poison(PROBE..PROBE + 1, n_probes.unwrap_or(0) + 1_000));
-        Ok(())
     }
 
     /// What only a running worker says.
@@ -379,27 +324,4 @@ impl<'a> Run<'a> {
             is_ordered: plan.filter == Filter::Plain,
         }
     }
-}
-
-/// Connects as another client would and ends its session.
-async fn forget(client_id: &str, mqtt: u16) -> Result<(), Failure> {
-    let mut options = MqttOptions::new(client_id, ("127.0.0.1", mqtt));
-    options.set_clean_start(true).set_session_expiry_interval(Some(0));
-    let (client, mut events) = AsyncClient::builder(options).capacity(1).build();
-    while !matches!(timeout(PATIENCE, events.poll()).await??, Event::Incoming(Packet::ConnAck(_))) {}
-    client.disconnect().await?;
-    // Ends with an error once the connection is closed.
-    while timeout(PATIENCE, events.poll()).await?.is_ok() {}
-    Ok(())
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
-        if Instant::now() >= deadline {
-            return Err(format!("waited {PATIENCE:?} until {what}").into());
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
 }

@@ -86,19 +86,36 @@ impl Counter {
     pub async fn n_rows(&self) -> Option<u64> {
         let this = self.clone();
         let ask = move || {
-            let ends = (0..this.n_partitions).map(|partition| {
-                let (low, high) = this.consumer.fetch_watermarks(&this.topic, partition, PATIENCE).ok()?;
+            let deadline = Instant::now() + PATIENCE;
+            let n_rows = |partition| {
+                let (low, high) = watermarks(&this.consumer, &this.topic, partition, deadline).ok()?;
                 u64::try_from(high - low).ok()
-            });
-            ends.sum()
+            };
+            (0..this.n_partitions).map(n_rows).sum()
         };
         tokio::task::spawn_blocking(ask).await.ok()?
+    }
+}
+
+/// Where a partition begins and ends. A server that was just restarted, or a topic that was just made, is asked again.
+fn watermarks(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    deadline: Instant,
+) -> Result<(i64, i64), KafkaError> {
+    loop {
+        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            answer => return answer,
+        }
     }
 }
 
 /// Reads a topic from its beginning, and goes on where it was when asked again.
 pub struct Reader {
     consumer: Arc<BaseConsumer>,
+    topic: String,
     /// Rows by partition.
     pub rows: Vec<Vec<Row>>,
     /// Rows that are nobody's: without a car or a number.
@@ -109,35 +126,35 @@ impl Reader {
     /// Of a topic with so many partitions.
     pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Result<Self, KafkaError> {
         let mut config = client(kafka);
-        config.set("group.id", "chaos-reader").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.set("group.id", "chaos-reader").set("enable.auto.commit", "false");
+        // Asking where a topic ends waits behind a fetch.
+        config.set("fetch.wait.max.ms", "10");
         let consumer: BaseConsumer = config.create()?;
         let mut list = TopicPartitionList::new();
         for partition in 0..n_partitions {
             list.add_partition_offset(topic, partition, Offset::Beginning)?;
         }
         consumer.assign(&list)?;
-        Ok(Self { consumer: Arc::new(consumer), rows: vec![Vec::new(); n_partitions as usize], n_strange: 0 })
+        let rows = vec![Vec::new(); n_partitions as usize];
+        Ok(Self { consumer: Arc::new(consumer), topic: topic.to_owned(), rows, n_strange: 0 })
     }
 
     /// Reads on to the present end of every partition.
+    ///
+    /// Errs where that is not possible in `patience`.
     pub fn read(&mut self, patience: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;
         let consumer = self.consumer.clone();
-        // Where the ends are is asked anew: the client tells of an end only once.
-        let subscribed = consumer.assignment()?;
-        let topic = subscribed.elements().first().map(|element| element.topic().to_owned()).unwrap_or_default();
-        let ends: Vec<i64> = (0..self.rows.len() as i32)
-            .map(|partition| consumer.fetch_watermarks(&topic, partition, patience).map(|(_, high)| high))
-            .collect::<Result<_, _>>()?;
-        while self.rows.iter().zip(&ends).any(|(rows, end)| (rows.len() as i64) < *end) {
+        let end_of = |partition| watermarks(&consumer, &self.topic, partition, deadline).map(|(_, end)| end as usize);
+        let ends: Vec<usize> = (0..self.rows.len() as i32).map(end_of).collect::<Result<_, _>>()?;
+        while self.rows.iter().zip(&ends).any(|(rows, end)| rows.len() < *end) {
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => self.take(&message),
-                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 Some(Err(error)) if Instant::now() >= deadline => return Err(error.into()),
-                Some(Err(_)) => {}
-            }
-            if Instant::now() >= deadline {
-                return Err(format!("topic {topic} could not be read to its end in {patience:?}").into());
+                None if Instant::now() >= deadline => {
+                    return Err(format!("topic {} could not be read to its end in {patience:?}", self.topic).into());
+                }
+                Some(Err(_)) | None => {}
             }
         }
         Ok(())

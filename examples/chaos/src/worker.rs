@@ -1,6 +1,6 @@
 //! A worker process and what keeps it running: as a supervisor would, it starts the worker again whenever it ends.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,13 +8,12 @@ use std::time::Duration;
 use cars::process::Failure;
 use iotml_core::pipeline::Audit;
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::crew::Crew;
+use crate::worker_log::follow;
 
 /// Before a worker that ended by itself is started again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -56,7 +55,8 @@ pub struct Running {
     pub http: Option<String>,
     /// Its balance, once it has ended in good order.
     pub ended: Option<Audit>,
-    last_words: String,
+    /// Its last error.
+    pub last_words: String,
 }
 
 #[derive(Debug)]
@@ -241,86 +241,14 @@ impl Supervisor {
     }
 }
 
-/// Copies the log of a process to a file, and takes note of what it says.
-async fn follow(stderr: ChildStderr, log: &Path, pid: Option<u32>, seen: &Mutex<Seen>) -> std::io::Result<()> {
-    let mut file = tokio::fs::File::options().create(true).append(true).open(log).await?;
-    let mut lines = BufReader::new(stderr).lines();
-    while let Some(line) = lines.next_line().await? {
-        file.write_all(line.as_bytes()).await?;
-        file.write_all(b"\n").await?;
-        file.flush().await?;
-        note(&line, pid, &mut lock(seen));
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    message: String,
-    level: String,
-    audit: Option<String>,
-    address: Option<String>,
-    #[serde(default)]
-    is_drained: Option<bool>,
-}
-
-fn note(line: &str, pid: Option<u32>, seen: &mut Seen) {
-    let Ok(said) = serde_json::from_str::<Line>(line) else {
-        seen.now.last_words = line.to_owned();
-        return;
-    };
-    if said.level == "ERROR" {
-        seen.now.last_words = said.message.clone();
-    }
-    if let (Some(address), true) = (said.address, said.message.starts_with("metrics and health")) {
-        seen.now.http = Some(address);
-    } else if said.message == "the pipeline runs" {
-        seen.now.is_ready = true;
-        seen.n_ready += 1;
-        if let Some(rss) = pid.and_then(|pid| memory(pid, "VmRSS:")) {
-            seen.idle_rss = seen.idle_rss.max(rss);
-        }
-    } else if said.message.contains("no longer has the session") {
-        seen.n_lost_sessions += 1;
-    } else if let (Some(audit), Some(true), "ended") = (said.audit, said.is_drained, said.message.as_str()) {
-        seen.now.ended = parse(&audit);
-    }
-}
-
-/// Reads a balance as the worker prints it.
-fn parse(text: &str) -> Option<Audit> {
-    let number = |name: &str| text.split(name).nth(1)?.split_whitespace().next()?.parse().ok();
-    Some(Audit {
-        received: number("received ")?,
-        delivered: number("delivered ")?,
-        dead_lettered: number("dead-lettered ")?,
-        filtered: number("filtered ")?,
-        skipped: number("skipped ")?,
-        in_flight: number("in flight ")?,
-    })
-}
-
 /// A line of `/proc/PID/status` in bytes.
-fn memory(pid: u32, name: &str) -> Option<u64> {
+pub fn memory(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+/// What is known stays what it was where a thread panicked.
+pub fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_balance_is_read_as_it_is_printed() {
-        let audit = Audit { received: 60, delivered: 50, dead_lettered: 4, filtered: 3, skipped: 2, in_flight: 1 };
-        assert_eq!(parse(&audit.to_string()), Some(audit));
-        assert_eq!(parse(&Audit { received: 61, ..audit }.to_string()), Some(Audit { received: 61, ..audit }));
-        assert_eq!(parse("received nothing"), None);
-    }
 }
