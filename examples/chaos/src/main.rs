@@ -36,6 +36,9 @@ use crate::report::Line;
 use crate::run::Stage;
 use crate::servers::Servers;
 
+/// Cars of the usual load.
+const CARS: u32 = 20;
+
 #[derive(Parser)]
 #[command(about = "Breaks servers, workers and the network between them, and checks that nothing is lost")]
 struct Arguments {
@@ -67,7 +70,7 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS")]
     hang: Option<u64>,
     /// Cars, each with a connection.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = CARS)]
     cars: u32,
     /// Messages per second of each car; 60, or 25 over HiveMQ, whose sessions on disk cost more.
     #[arg(long)]
@@ -115,6 +118,9 @@ impl Arguments {
             (self.short, "short".to_owned()),
             (self.early_ack, "early-ack".to_owned()),
             (self.hang.is_some(), format!("hang-{}", self.hang.unwrap_or(0))),
+            (self.cars != CARS, format!("cars-{}", self.cars)),
+            (self.rate.is_some(), format!("rate-{}", self.rate.unwrap_or(0.0))),
+            (self.seconds.is_some(), format!("seconds-{}", self.seconds.unwrap_or(0))),
         ];
         words.into_iter().filter_map(|(is_on, word)| is_on.then_some(word)).collect::<Vec<_>>().join(" ")
     }

@@ -71,7 +71,7 @@ pub async fn run(stage: &Stage, plan: &Plan, folder: &Path) -> Result<Line, Fail
         run.lose_session().await?;
         run.wait_for_results().await?;
     }
-    run.look_at_metrics().await;
+    run.look_at_metrics(n_mqtt_before).await;
     let hands = run.hands.clone();
     hands.bridge.stop().await;
     // What a redelivery brought to Kafka in the meantime is scored, too.
@@ -232,13 +232,18 @@ impl<'a> Run<'a> {
     }
 
     /// What only a running worker says.
-    async fn look_at_metrics(&mut self) {
+    async fn look_at_metrics(&mut self, n_mqtt_before: u64) {
         let bridge = &self.hands.bridge;
         let dropped = bridge.metric("iotml_source_mqtt_dropped_messages_total").await;
         if dropped != Some(0) {
             self.failures.push(format!("the bridge dropped {dropped:?} messages"));
         }
         let reconnects = bridge.metric("iotml_source_mqtt_reconnects_total").await;
+        let n_more = self.stage.proxies.bridge_to_broker.n_connections() - n_mqtt_before;
+        self.journal.note(format_args!(
+            "everything has its results; the bridge connected to the broker {n_more} times more, and counts {} lost connections",
+            reconnects.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+        ));
         if !self.plan.disturbs_mqtt() && reconnects != Some(0) {
             self.failures
                 .push(format!("the bridge lost its connection {reconnects:?} times for no reason (invariant 5)"));

@@ -60,12 +60,15 @@ fn note(line: &str, pid: Option<u32>, seen: &mut Seen) {
 /// Reads a balance as the worker prints it.
 fn parse(text: &str) -> Option<Audit> {
     let number = |name: &str| text.split(name).nth(1)?.split_whitespace().next()?.parse().ok();
+    // Only said where it happened.
+    let returned = if text.contains("returned ") { number("returned ")? } else { 0 };
     Some(Audit {
         received: number("received ")?,
         delivered: number("delivered ")?,
         dead_lettered: number("dead-lettered ")?,
         filtered: number("filtered ")?,
         skipped: number("skipped ")?,
+        returned,
         in_flight: number("in flight ")?,
     })
 }
@@ -76,9 +79,11 @@ mod tests {
 
     #[test]
     fn a_balance_is_read_as_it_is_printed() {
-        let audit = Audit { received: 60, delivered: 50, dead_lettered: 4, filtered: 3, skipped: 2, in_flight: 1 };
+        let audit =
+            Audit { received: 60, delivered: 50, dead_lettered: 4, filtered: 3, skipped: 2, returned: 0, in_flight: 1 };
         assert_eq!(parse(&audit.to_string()), Some(audit));
-        assert_eq!(parse(&Audit { received: 61, ..audit }.to_string()), Some(Audit { received: 61, ..audit }));
+        let other = Audit { received: 61, returned: 7, ..audit };
+        assert_eq!(parse(&other.to_string()), Some(other));
         assert_eq!(parse("received nothing"), None);
     }
 }
