@@ -56,6 +56,7 @@ impl SourceHarness for Harness {
     }
 
     async fn publish_unusable(&mut self) -> Option<Reason> {
+        self.n_published += 1;
         self.publisher.publish(&format!("{}/a", self.topic), vec![b'x'; 1_000]).await;
         Some(Reason::Oversized)
     }
