@@ -16,7 +16,7 @@ CHAOS_FLAGS = --broker $(or $(BROKER),mosquitto) --seeds $(or $(SEEDS),5) $(if $
 	$(if $(EARLY_ACK),--early-ack) $(if $(HANG),--hang $(HANG)) --results $(or $(RESULTS),target/chaos.jsonl)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-all check chaos bench train wheel python stubs servers-up servers-down venv packages
+.PHONY: help demo test test-python test-all check check-python chaos bench train wheel python stubs servers-up servers-down venv packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,19 +27,22 @@ demo: packages ## cars, bridge, scoring and alerts in one process; CARS= RATE= S
 test: packages ## all tests and examples against real servers, which it fetches, starts and stops
 	@$(WITH_ENV) deploy/run-tests
 
-test-python: packages ## the Python module: types, and tests of the wheel beside TensorFlow (1.5 GB of packages)
-	@$(WITH_ENV) deploy/python/run-tests
+test-python: packages ## those of the Python module alone: its wheel, beside TensorFlow
+	@$(WITH_ENV) deploy/run-tests python
 
-test-all: ## everything that continuous integration runs, the Python module, docs/extending.md followed to the letter, more kills
+test-all: ## everything that continuous integration runs, more kills, docs/extending.md to the letter, PyTorch (3 GB of packages)
 	@IOTML_KILLS=$${IOTML_KILLS:-20} .ci/run
-	@$(MAKE) --no-print-directory test-python
 	@$(WITH_ENV) deploy/check-extending
+	@$(WITH_ENV) deploy/run-tests torch
 
 check: packages ## fmt, clippy, tests on the embedded servers, docs
 	@$(WITH_ENV) cargo fmt --all --check
 	@$(WITH_ENV) cargo clippy --workspace --all-targets --locked -- -D warnings
 	@$(WITH_ENV) cargo test --workspace --locked
 	@RUSTDOCFLAGS="-D warnings" $(WITH_ENV) cargo doc --workspace --no-deps --locked
+
+check-python: packages ## the types of the Python module, its stubs against what is compiled
+	@deploy/python/check-types
 
 chaos: packages ## faults against real servers, resumed where it was; SEEDS=50 FIRST=1 BROKER=mosquitto|hivemq EARLY_ACK=1 HANG=60
 	@$(WITH_ENV) cargo build --locked -p iotml-examples -p iotml-chaos --bin worker --bin early_ack_worker
@@ -52,13 +55,14 @@ bench: packages ## the stages by Criterion, then the whole chain beside its peer
 		code=$$?; $(SERVERS) down; exit $$code
 
 train: packages ## train the default network on the simulator's healthy cars (installs TensorFlow)
-	@IOTML_TRAIN_PYTHON="$$(deploy/python/venv train)/bin/python" $(WITH_ENV) examples/train/run
+	@deploy/python/install "$$(deploy/python/wheel)"
+	@examples/python/train_default_network "$$(deploy/python/venv train)/bin/python"
 
 wheel: packages ## the wheel of the Python module, for any Linux with glibc 2.28, into dist/
 	@deploy/python/wheel
 
-python: packages ## the same, installed into the Python environment for tests; prints that one's folder
-	@deploy/python/install dev "$$(deploy/python/wheel)"
+python: packages ## the same, installed into the Python environments for tests
+	@deploy/python/install "$$(deploy/python/wheel)"
 
 stubs: packages ## write down the types of the compiled half of the Python module, after a change to it
 	@deploy/python/stubs

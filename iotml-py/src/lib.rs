@@ -5,6 +5,7 @@
 //! | `error.rs` | a Rust error as the exception of its stage, with its causes |
 //! | `process.rs` | waiting without the GIL, Ctrl-C, and forks |
 //! | `array.rs` | NumPy arrays in and out |
+//! | `column.rs` | Arrow columns as NumPy arrays |
 //! | `capsule.rs` | Arrow data in and out |
 //! | `model.rs` | models as files and bytes |
 //! | `scorer/` | `Scorer` |
@@ -14,17 +15,14 @@
 //! | `cli.rs` | the command line of a worker, the demo, the simulator |
 
 mod array;
-// Until the areas that use all of them are here.
-#[allow(dead_code)]
 mod capsule;
 mod cli;
+mod column;
 mod embedded;
-#[allow(dead_code)]
 mod error;
 mod log;
 mod model;
 mod pipeline;
-#[allow(dead_code)]
 mod process;
 mod scorer;
 

@@ -1,8 +1,12 @@
-"""A topic of simulated cars, filled the way real ones fill it: over MQTT, through a pipeline, as registered Avro."""
+"""A topic of simulated cars, filled as real ones would fill it: over MQTT, through a pipeline, as registered Avro.
+
+And the examples that read it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +14,8 @@ from time import monotonic, sleep
 
 import iotml
 
-SCHEMA = Path(__file__).parents[2] / "examples/cars/schema/cardata-v2.avsc"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCHEMA = EXAMPLES / "cars/schema/cardata-v2.avsc"
 N_PARTITIONS = 10
 
 
@@ -75,3 +80,11 @@ def fill(kafka: str, mosquitto: str, registry: str, topic: str, *, n_cars: int, 
             assert monotonic() < deadline, pipeline.stats()
             sleep(0.05)
     return n_cars * n_readings
+
+
+def run(example: str, *arguments: object) -> str:
+    """Run an example, and give what it prints."""
+    command = [sys.executable, str(EXAMPLES / "python" / example), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout

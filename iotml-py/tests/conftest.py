@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+import iotml
 import pytest
+from cars_topic import fill
 from iotml.testing import EmbeddedKafka, EmbeddedMqtt
 from log_fixtures import embedded, real, real_topic, topic  # noqa: F401 - makes the fixtures known
 
 REPOSITORY = Path(__file__).parents[2]
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and every process from there on would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _skip(what: str, required_by: str) -> NoReturn:
@@ -61,6 +67,19 @@ def mqtt(request: pytest.FixtureRequest) -> Iterator[str]:
         yield broker.address
 
 
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    """`host:port` of one embedded MQTT broker for all tests of a file; each has topics of its own."""
+    with EmbeddedMqtt() as broker:
+        yield broker.address
+
+
+@pytest.fixture
+def plugins() -> iotml.Plugins:
+    """No plug-ins yet."""
+    return iotml.Plugins()
+
+
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool], str], None]:
     """Waits until a condition holds, for at most 30 seconds."""
@@ -97,6 +116,18 @@ def cars() -> Path:
     return REPOSITORY / "testdata" / "cars" / "cars-autoencoder.onnx"
 
 
+@pytest.fixture(params=["onnxruntime", "tract"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def scorer(cars: Path, engine: str) -> iotml.Scorer:
+    """The demo's network on each engine in turn."""
+    return iotml.Scorer(cars, engine=engine)
+
+
 @pytest.fixture
 def wheel() -> Path:
     """The wheel under test: the one `IOTML_WHEEL` names, else the newest in `dist/`."""
@@ -104,3 +135,12 @@ def wheel() -> Path:
         return Path(named)
     wheels = sorted((REPOSITORY / "dist").glob("iotml-*.whl"), key=lambda file: file.stat().st_mtime)
     return wheels[-1] if wheels else _skip("there is no wheel in dist/: run `make wheel`", "IOTML_REQUIRE_SERVERS")
+
+
+@pytest.fixture(scope="session")
+def cars_log() -> list[str]:
+    """The arguments that name a topic of 500 cars, filled over MQTT."""
+    name = f"py-{uuid.uuid4().hex[:12]}"
+    kafka, registry = server("IOTML_KAFKA"), server("IOTML_REGISTRY")
+    fill(kafka, server("IOTML_MOSQUITTO"), registry, name, n_cars=500, n_readings=100, seed=21)
+    return ["--bootstrap", kafka, "--registry", registry, "--topic", name]

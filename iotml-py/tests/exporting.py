@@ -1,14 +1,11 @@
-"""What the tests of the export share: rows, a manifest for them, and the reference system's files."""
+"""What the tests of the export share: rows, and a manifest for them."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from iotml.manifest import Feature, Kind, Manifest, RangeScale, StandardScale
 
 FEATURES = (
@@ -28,12 +25,3 @@ def rows(n: int = 200) -> npt.NDArray[np.float32]:
 def manifest(kind: Kind = "reconstruction", **fields: Any) -> Manifest:
     """The least that an export needs."""
     return Manifest(kind, "cars", FEATURES, **fields)
-
-
-def seed_data() -> Path:
-    """The folder of the reference system's files, or a skip."""
-    folder = os.environ.get("IOTML_SEED_DATA")
-    if folder is None or not Path(folder).is_dir():
-        assert os.environ.get("IOTML_REQUIRE_SEED_DATA") != "1", "IOTML_SEED_DATA names no folder"
-        pytest.skip("no seed data: IOTML_SEED_DATA names no folder")
-    return Path(folder)

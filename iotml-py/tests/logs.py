@@ -6,10 +6,12 @@ import http.server
 import io
 import itertools
 import json
+import ssl
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastavro
@@ -92,20 +94,24 @@ def bare(schema: Mapping[str, Any], record: Mapping[str, Any]) -> bytes:
     return datum.getvalue()
 
 
-def register(registry: str, subject: str, schema: Mapping[str, Any]) -> int:
+def register(registry: str, subject: str, schema: Mapping[str, Any], ca: Path | None = None) -> int:
     """Registers a schema and gives its id."""
     request = urllib.request.Request(
         f"{registry}/subjects/{subject}/versions",
         json.dumps({"schema": json.dumps(schema)}).encode(),
         {"Content-Type": "application/vnd.schemaregistry.v1+json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    trusted = None if ca is None else ssl.create_default_context(cafile=ca)
+    with urllib.request.urlopen(request, timeout=30, context=trusted) as answer:
         return int(json.load(answer)["id"])
 
 
 @contextmanager
-def stub_registry() -> Iterator[str]:
-    """A registry that knows no more than to keep schemas and to give them away."""
+def stub_registry(certificates: Path | None = None) -> Iterator[str]:
+    """A registry that knows no more than to keep schemas and to give them away.
+
+    It speaks TLS where there is a folder with its `server.pem` and `server.key`.
+    """
     schemas: dict[int, str] = {}
     ids = itertools.count(1)
 
@@ -134,11 +140,23 @@ def stub_registry() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
+        def handle(self) -> None:
+            # A client that does not trust the certificate ends the handshake.
+            with suppress(ssl.SSLError):
+                super().handle()
+
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    scheme = "http"
+    if certificates is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        # The handshake belongs into the thread of the connection, where one that fails is no matter to others.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        scheme = "https"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{scheme}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

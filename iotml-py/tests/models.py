@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 
@@ -17,6 +18,12 @@ def manifest(kind: str, features: Sequence[str | dict[str, Any]], **more: Any) -
     document: dict[str, Any] = {"manifest_version": 1, "kind": kind, "name": f"a-{kind}", "version": "7"}
     document["features"] = [{"name": feature} if isinstance(feature, str) else feature for feature in features]
     return json.dumps(document | more)
+
+
+def readings(n: int, seed: int = 1) -> NDArray[np.float32]:
+    """Make raw rows `[n, 18]` in the range of the cars' sensors."""
+    values = np.random.default_rng(seed).normal(20.0, 10.0, (n, 18))
+    return values.astype(np.float32)
 
 
 def _save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from threading import Event
 from time import monotonic, sleep
@@ -13,6 +14,10 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 PATIENCE = 30.0
+
+#: What goes through a stage, and what goes through a pipeline where rows are only counted.
+ROWS = [{"speed": float(speed), "gear": speed // 10, "car": f"car-{speed % 3}"} for speed in range(0, 60, 5)]
+SPEEDS = [{"speed": float(speed)} for speed in range(20)]
 
 
 class Kept:
@@ -102,6 +107,11 @@ def through(
     return kept, pipeline.stats()
 
 
+def stage(kind: str, **config: Any) -> Callable[[iotml.PipelineBuilder], iotml.PipelineBuilder]:
+    """Adds a preprocessor of this type."""
+    return lambda builder: builder.preprocess(kind, **config)
+
+
 def settle(pipeline: iotml.Pipeline, n_rows: int) -> None:
     """Waits until `n_rows` rows were received and none is in flight; raises what the pipeline raises."""
     deadline = monotonic() + PATIENCE
@@ -114,3 +124,9 @@ def settle(pipeline: iotml.Pipeline, n_rows: int) -> None:
             return
         assert monotonic() < deadline, stats
         sleep(0.005)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

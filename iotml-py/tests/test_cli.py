@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import fastavro
@@ -21,19 +21,11 @@ import pyarrow.parquet
 import pytest
 import topics
 from iotml.cli import main
-from iotml.testing import EmbeddedMqtt
 from streams import publish
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODEL = CHECKOUT / "testdata/cars/cars-autoencoder.onnx"
 Until = Callable[[Callable[[], bool], str], None]
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
-    """`host:port` of one broker for all tests here; each has topics of its own."""
-    with EmbeddedMqtt() as broker:
-        yield broker.address
 
 
 def cli(*words: object, script: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -193,15 +185,34 @@ def test_a_row_without_a_number_has_no_score_and_its_neighbours_do(cars: dict[st
     assert all(row["score"] and not row["error"] for at, row in enumerate(rows) if at != 1)
 
 
+def test_columns_that_no_cell_can_hold_are_left_out_by_name(cars: dict[str, Path], tmp_path: Path) -> None:
+    table = pyarrow.parquet.read_table(cars["parquet"])
+    table = table.append_column("tags", pyarrow.array([["a", "b"]] * len(table)))
+    missing = pyarrow.array([None] + [1] * (len(table) - 1), pyarrow.int64())
+    pyarrow.parquet.write_table(table.append_column("trip", missing), tmp_path / "tags.parquet")
+    done = cli("score", tmp_path / "tags.parquet", "--model", MODEL)
+    assert done.returncode == 1
+    assert 'column "tags" is List(' in done.stderr
+    assert "name the columns to keep with --columns" in done.stderr
+    done = cli("score", tmp_path / "tags.parquet", "--model", MODEL, "--columns", "car, trip")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert list(rows[0])[:2] == ["car", "trip"]
+    assert [row["trip"] for row in rows[:2]] == ["", "1.0"]
+    assert len(rows) == 210
+    done = cli("score", tmp_path / "tags.parquet", "--model", MODEL, "--columns", "carr")
+    assert (done.returncode, 'no column "carr"; there are: ' in done.stderr) == (1, True), done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("cars.txt", b"", "ends in none of .csv, .parquet, .avro"),
+        ("cars.txt", b"", "is too short to be a file of rows"),
         ("cars.csv", b"", "has no header"),
         ("cars.csv", b"car,speed\n", "the file has no column coolant_temp, "),
         ("cars.csv", b"\xff,b\n", "is not UTF-8"),
-        ("cars.parquet", b"no parquet", "is no Parquet file"),
-        ("cars.avro", b"no avro", "is no Avro file of records"),
+        ("cars.parquet", b"no parquet", "is neither a Parquet file nor an Avro container file"),
+        ("cars.avro", b"Obj\x01 and nothing more", "is no sound Avro container file"),
     ],
 )
 def test_files_that_cannot_be_scored(name: str, content: bytes, message: str, tmp_path: Path) -> None:

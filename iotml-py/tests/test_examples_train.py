@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
-from cars_topic import fill
-from conftest import server
+from cars_topic import run
 from iotml import Scorer
 
 pytest.importorskip("tensorflow")
 
-EXAMPLES = Path(__file__).parents[2] / "examples/python"
-
-
-@pytest.fixture(scope="module")
-def topic() -> list[str]:
-    """The arguments that name a topic of 1,000 cars, filled over MQTT."""
-    name = f"py-{uuid.uuid4().hex[:12]}"
-    kafka, registry = server("IOTML_KAFKA"), server("IOTML_REGISTRY")
-    fill(kafka, server("IOTML_MOSQUITTO"), registry, name, n_cars=1_000, n_readings=100, seed=21)
-    return ["--bootstrap", kafka, "--registry", registry, "--topic", name]
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +26,11 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(example: str, *arguments: object) -> str:
-    """Run an example, and give what it prints."""
-    command = [sys.executable, str(EXAMPLES / example), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def test_autoencoder_finds_every_fault_and_its_data_can_be_read_again(topic: list[str], unseen: Path, tmp_path: Path) -> None:
+def test_autoencoder_finds_every_fault_and_its_data_can_be_read_again(cars_log: list[str], unseen: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "cars.onnx", tmp_path / "again.onnx"
     board = tmp_path / "board"
     run(
-        "train_autoencoder.py", *topic, "--evaluate", unseen, "--epochs", 25, "--batch", 256, "--out", first,
+        "train_autoencoder.py", *cars_log, "--evaluate", unseen, "--epochs", 20, "--batch", 128, "--out", first,
         "--tensorboard", board, "--plot", tmp_path / "threshold.png",
     )  # fmt: skip
     trained = json.loads(first.with_suffix(".json").read_text())["trained"]
@@ -59,22 +40,28 @@ def test_autoencoder_finds_every_fault_and_its_data_can_be_read_again(topic: lis
     assert list(board.rglob("events.out.tfevents.*"))
     assert (tmp_path / "threshold.png").stat().st_size > 10_000
     again = ["--again", first.with_suffix(".json"), "--epochs", 1, "--min-auc", 0, "--out", second]
-    run("train_autoencoder.py", *topic, *again)
+    run("train_autoencoder.py", *cars_log, *again)
     assert json.loads(second.with_suffix(".json").read_text())["trained"]["digest"] == trained["digest"]
     assert "battery_voltage" in run("score_in_python.py", "--model", first, "--rows", unseen)
 
 
-def test_lstm_beats_persistence_and_scores_alike_in_rust(topic: list[str], tmp_path: Path) -> None:
+def test_lstm_beats_persistence_and_scores_alike_in_rust(cars_log: list[str], tmp_path: Path) -> None:
     path = tmp_path / "forecast.onnx"
-    printed = run("train_lstm.py", *topic, "--look-back", 2, "--epochs", 2, "--batch", 128, "--out", path)
+    printed = run("train_lstm.py", *cars_log, "--look-back", 2, "--epochs", 2, "--batch", 128, "--out", path)
     assert "by persistence" in printed
     metrics = json.loads(path.with_suffix(".json").read_text())["trained"]["metrics"]
     assert metrics["loss"] < metrics["persistence"]
     assert Scorer(str(path)).n_features == 18
 
 
-@pytest.mark.torch
-def test_torch_module_from_the_log(topic: list[str], tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    run("train_torch.py", *topic, "--epochs", 3, "--out", tmp_path / "cars.onnx")
-    assert Scorer(str(tmp_path / "cars.onnx")).n_features == 18
+def test_the_readme_trains_and_scores(cars_log: list[str], tmp_path: Path) -> None:
+    bootstrap, registry, topic = cars_log[1::2]
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    code = "\n".join(block for block in blocks if "KafkaLog" in block or "Scorer" in block)
+    for placeholder, name in [("localhost:9092", bootstrap), ("sensor-data", topic), ("http://localhost:8081", registry)]:
+        assert placeholder in code
+        code = code.replace(placeholder, name)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "<Scorer cars 1 (reconstruction, 6 features) of cars.onnx on onnxruntime>" in done.stdout
+    assert (tmp_path / "cars.json").exists()

@@ -9,7 +9,7 @@ from typing import Any
 import iotml
 import numpy as np
 import pytest
-from exporting import FEATURES, manifest, rows, seed_data
+from exporting import FEATURES, manifest, rows
 from iotml import ExportError, Scorer
 from iotml.manifest import Feature, Manifest, Output
 from iotml.train import export_onnx
@@ -50,16 +50,15 @@ def assert_same(path: Path, model: keras.Model, raw: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["seed-autoencoder-30", "seed-autoencoder-30-100-epochs"])
-def test_reference_models_of_keras_2_equal_the_golden_files(name: str, tmp_path: Path) -> None:
-    folder = seed_data()
+def test_reference_models_of_keras_2_equal_the_golden_files(name: str, seed_data: Path, tmp_path: Path) -> None:
     tf_keras = pytest.importorskip("tf_keras")
-    model = tf_keras.models.load_model(folder / f"{name}.h5", compile=False)
-    golden = np.load(folder / f"{name}.golden.npz")
+    model = tf_keras.models.load_model(seed_data / f"{name}.h5", compile=False)
+    golden = np.load(seed_data / f"{name}.golden.npz")
     unscaled = Manifest("reconstruction", name, [Feature(f"f{at}") for at in range(30)])
     export = export_onnx(model, tmp_path / "model.onnx", manifest=unscaled, samples=golden["x"])
     np.testing.assert_allclose(Scorer(str(export.path)).run(golden["x"]), golden["y"], atol=1e-4)
     assert export.names == {model.input_names[0]: model.input_names[0], model.output_names[0]: model.output_names[0]}
-    by_path = export_onnx(folder / f"{name}.h5", tmp_path / "by_path.onnx", manifest=unscaled)
+    by_path = export_onnx(seed_data / f"{name}.h5", tmp_path / "by_path.onnx", manifest=unscaled)
     np.testing.assert_allclose(Scorer(str(by_path.path)).run(golden["x"]), golden["y"], atol=1e-4)
 
 

@@ -11,7 +11,6 @@ from exporting import manifest, rows
 from iotml import ExportError, Scorer
 from iotml.train import export_onnx
 
-pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 

@@ -65,6 +65,17 @@ def test_files_give_what_a_topic_gives(path: Path, records: list[dict[str, Any]]
     assert pa.table(log.to_arrow()).column("pressure").to_pylist() == [record["pressure"] for record in kept]
 
 
+def test_columns_of_a_batch_are_raw(path: Path, records: list[dict[str, Any]]) -> None:
+    batch = next(FileLog(path, features=[Feature("flow", RangeScale(-5, 5))], columns=["motor.temp", "note"]).batches(100))
+    assert batch.columns == ["flow", "motor.temp", "note"]
+    assert batch["flow"].tolist() == [record["flow"] for record in records[:100]]
+    assert batch["motor.temp"].tolist() == [record["motor"]["temp"] for record in records[:100]]
+    assert batch["note"].tolist() == [record["note"] for record in records[:100]]
+    assert not batch["flow"].flags.writeable
+    with pytest.raises(iotml.UnknownColumnError, match=r'no column "stage"; there are: flow, motor\.temp, note'):
+        batch["stage"]
+
+
 def test_ranges_of_files(path: Path, records: list[dict[str, Any]]) -> None:
     log = FileLog([path, path], features=NAMES)
     everything = log.range()

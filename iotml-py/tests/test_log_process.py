@@ -9,9 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import iotml
@@ -128,14 +128,18 @@ def test_several_reads_at_once_and_from_several_threads(embedded: Topic) -> None
     one, other = log.batches(100), log.batches(70)
     found = [np.concatenate([one_batch.x, other_batch.x]) for one_batch, other_batch in zip(one, other, strict=False)]
     assert all(np.array_equal(x[:100], expected[at * 100 : at * 100 + 100]) for at, x in enumerate(found))
-    shared = log.batches(50)
-    rows: list[int] = []
-    threads = [threading.Thread(target=lambda: rows.extend(len(batch) for batch in shared)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(rows) == 3000
+
+
+def test_threads_share_a_read_and_every_row_comes_to_one_of_them(embedded: Topic) -> None:
+    n_rows = 40_000
+    embedded.write(logs.pumps(n_rows), logs.V1)
+    shared = embedded.log().batches(50)
+    with ThreadPoolExecutor(4) as threads:
+        takers = [threads.submit(lambda: [(batch.partitions, batch.offsets) for batch in shared]) for _ in range(4)]
+        parts = [part for taker in takers for part in taker.result()]
+    places = {place for partitions, offsets in parts for place in zip(partitions.tolist(), offsets.tolist(), strict=True)}
+    assert len(places) == sum(len(offsets) for _, offsets in parts) == n_rows
+    assert shared.stats.complete
 
 
 def test_a_read_that_nobody_holds_ends_its_thread(embedded: Topic) -> None:

@@ -81,6 +81,6 @@ def test_keras_fits_on_a_log_and_an_early_break_leaves_nothing_behind(embedded: 
 def test_an_error_of_the_read_reaches_the_training(embedded: Topic) -> None:
     embedded.write(logs.pumps(100))
     embedded.add([logs.Message(b"junk", 2)])
-    with pytest.raises(tf.errors.UnknownError, match="partition 2 offset 33: wrong_magic_byte"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="partition 2 offset 33: wrong_magic_byte"):
         for _ in embedded.log().to_tf(10):
             pass

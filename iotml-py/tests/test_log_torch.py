@@ -8,7 +8,6 @@ import pytest
 from iotml import LogRange
 from log_fixtures import Topic
 
-pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 

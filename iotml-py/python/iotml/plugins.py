@@ -28,6 +28,12 @@ Rules that all stages share:
   against `config_schema` or else against the factory's signature.
 - `open(task)` is called once before the first batch, `close()` once at the end, where there are such methods.
 - A stage keeps no row from one call to the next: what it was given may come again.
+- A preprocessor or scorer may remember something by partition. It then has three more methods: `snapshot(partition)`
+  gives its state as bytes, or None where it has none; `restore(partition, state)` takes it back; `forget(partition)`
+  drops it. `batch.partition_names` says which partition each row is of. With a `[state]` table snapshots survive a
+  restart, and they move with their partition. No row is shown to such a stage twice, so an exception cannot be put
+  down to a row and ends the pipeline: bad rows are for `Result.reject`. To ask for another try, it raises
+  `RetryableError` before it changes its state.
 - An exception is put down to a row: the batch is tried again in halves until the rows at fault are found. Such a row
   goes the way of `errors.tolerance`: with `none` the pipeline fails with a `PipelineError` whose cause is the
   exception, with `all` the row is dead-lettered with the exception's text, and its neighbours go on. Three kinds of

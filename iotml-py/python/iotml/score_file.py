@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from iotml._iotml import Scorer
 from iotml.exceptions import ConfigError
-from iotml.train.optional import needed
+from iotml.log import FileLog, LogBatch
 
 Row = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ def score(arguments: Sequence[str]) -> int:
     # A row of such a model is scored by those before it, which may be anywhere in the file.
     at_once = None if scorer.kind == "next_event" else options.batch
     n_rows = n_scored = 0
-    with _reading(options.file) as (columns, rows), _writing(options.out) as out:
+    with _reading(options, scorer.features) as (columns, rows), _writing(options.out) as out:
         _check(columns, scorer.features, options.key)
         write = _writer(out, options.format or _format_of(options.out), columns)
         while chunk := list(itertools.islice(rows, at_once)):
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Scores the rows of a file with a model. Columns are found by the names of the model's features.",
     )
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help=".csv, .parquet (needs pyarrow) or .avro (needs fastavro)"
+        "file", type=Path, metavar="FILE", help="a .csv file with a header, a Parquet file, or an Avro container file"
     )
     parser.add_argument("--model", type=Path, required=True, help="an ONNX file with its manifest")
     parser.add_argument("--out", type=Path, help="where to write; by default to stdout")
@@ -64,9 +64,16 @@ def _parser() -> argparse.ArgumentParser:
         default="error",
         help="what becomes of a row with a missing value: no score, or the manifest's value for it (default: error)",
     )
+    parser.add_argument(
+        "--columns", type=_names, help="of a Parquet or Avro file, columns to keep beside the features (default: all)"
+    )
     parser.add_argument("--key", help="the column that names the device, for models that look back")
     parser.add_argument("--batch", type=_positive, default=4096, help="rows scored at once (default: 4096)")
     return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
 def _positive(text: str) -> int:
@@ -77,15 +84,17 @@ def _positive(text: str) -> int:
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[tuple[list[str], Iterator[Row]]]:
+def _reading(options: argparse.Namespace, features: Sequence[str]) -> Iterator[tuple[list[str], Iterator[Row]]]:
     """Give the names of the columns, and the rows."""
-    readers = {".csv": _csv, ".parquet": _parquet, ".avro": _avro}
-    read = readers.get(file.suffix.lower())
-    if read is None:
-        raise ConfigError(f"{file}: the name of the file ends in none of {', '.join(readers)}")
+    file = options.file
+    if file.suffix.lower() != ".csv":
+        yield _log(options, features)
+        return
+    if options.columns is not None:
+        raise ConfigError(f"{file}: --columns is for Parquet and Avro; of a CSV file all columns are kept")
     try:
         with file.open("rb") as stream:
-            yield read(file, stream)
+            yield _csv(file, stream)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -109,23 +118,26 @@ def _csv(file: Path, stream: Any) -> tuple[list[str], Iterator[Row]]:
     return list(reader.fieldnames), rows()
 
 
-def _parquet(file: Path, stream: Any) -> tuple[list[str], Iterator[Row]]:
-    parquet = needed("pyarrow.parquet", purpose="reading Parquet", install="iotml[arrow]")
-    try:
-        opened = parquet.ParquetFile(stream)
-    except ValueError as error:
-        raise ConfigError(f"{file}: is no Parquet file: {error}") from error
-    return opened.schema_arrow.names, (row for batch in opened.iter_batches() for row in batch.to_pylist())
+def _log(options: argparse.Namespace, features: Sequence[str]) -> tuple[list[str], Iterator[Row]]:
+    """Read a Parquet or Avro file as training does: records in records become columns with a dot in their names."""
+    key = [] if options.key is None else [options.key]
+    wanted = () if options.columns is None else dict.fromkeys([*options.columns, *features, *key])
+    batches = FileLog(options.file, columns=list(wanted), progress=False).batches(options.batch, digest=False)
+    first = next(batches, None)
+    if first is None:
+        return list(wanted or [*features, *key]), iter(())
+    return first.columns, (row for batch in itertools.chain([first], batches) for row in _rows(batch))
 
 
-def _avro(file: Path, stream: Any) -> tuple[list[str], Iterator[Row]]:
-    fastavro = needed("fastavro", purpose="reading Avro", install="iotml[avro]")
+def _rows(batch: LogBatch) -> Iterator[Row]:
+    names = batch.columns
     try:
-        opened = fastavro.reader(stream)
-        names = [field["name"] for field in opened.writer_schema["fields"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: is no Avro file of records: {error}") from error
-    return names, iter(opened)
+        columns = [batch[name].tolist() for name in names]
+    except TypeError as error:
+        raise ConfigError(f"{error}: name the columns to keep with --columns") from error
+    for values in zip(*columns, strict=True):
+        # NumPy has no other way to say that a number is missing.
+        yield {name: None if value != value else value for name, value in zip(names, values, strict=True)}
 
 
 def _check(columns: Sequence[str], features: Sequence[str], key: str | None) -> None:

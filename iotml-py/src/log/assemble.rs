@@ -40,16 +40,17 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    pub fn new(options: &RowOptions, filters: Vec<When>, by_partition: bool) -> Self {
+    /// A read that is bounded comes partition by partition; in one that goes on, nobody may wait for more than a batch.
+    pub fn new(options: &RowOptions, filters: Vec<When>, is_bounded: bool) -> Self {
         let width = options.features.len();
         Self {
             features: (width > 0).then(|| FeatureSpec::new(&options.features, options.missing)),
             width,
             filters,
             label: options.label.clone(),
-            windows: options.look_back.map(|look_back| Windows::new(look_back, width, by_partition)),
+            windows: options.look_back.map(|look_back| Windows::new(look_back, width, is_bounded)),
             skip_bad: options.skip_bad,
-            block_rows: block_rows(options.batch_rows),
+            block_rows: if is_bounded { block_rows(options.batch_rows) } else { options.batch_rows },
             digest: options.digest.then(Sha256::new),
             numbers: Numbers::default(),
             scratch: Vec::new(),

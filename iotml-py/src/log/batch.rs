@@ -1,7 +1,7 @@
 //! A batch of rows as Python sees it.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -10,20 +10,23 @@ use numpy::{PyArray1, PyArrayDyn, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule, PyList, PySlice};
 
-use super::block::{Block, Numbers, Origins};
+use super::block::{Block, Numbers, ORIGIN, Origins};
 use crate::array::{Array, Array1};
 use crate::capsule;
-use crate::error::{DecodeError, MissingPackageError};
+use crate::column::{Column, Times};
+use crate::error::{DecodeError, MissingPackageError, UnknownColumnError};
 
 /// Rows read from a log, in order: by partition, then offset.
 ///
 /// `len(batch)` is the number of rows. Whatever reads Arrow (pyarrow, polars, pandas, DuckDB) reads the batch itself: the
 /// columns as they were decoded, not scaled, and the columns `_key`, `_partition`, `_offset` and `_time`.
-#[pyclass(frozen, module = "iotml")]
+#[pyclass(frozen, mapping, module = "iotml")]
 pub struct LogBatch {
     arrays: Arrays,
     origins: Arc<Origins>,
     rows: Range<usize>,
+    /// As they were decoded; put together when they are first asked for.
+    columns: OnceLock<RecordBatch>,
 }
 
 /// The NumPy arrays of a block, or views of some of its rows.
@@ -96,7 +99,7 @@ impl Cut {
         self.n_given = rows.end;
         let is_all = rows.len() == self.origins.n_rows;
         let arrays = if is_all { self.arrays.clone_ref(py) } else { self.arrays.view(py, &rows)? };
-        Ok(Some(LogBatch { arrays, origins: self.origins.clone(), rows }))
+        Ok(Some(LogBatch { arrays, origins: self.origins.clone(), rows, columns: OnceLock::new() }))
     }
 }
 
@@ -142,10 +145,8 @@ impl LogBatch {
 
     /// ``(n,)`` datetime64[ms]: the time of each message in UTC; NaT where it has none.
     #[getter]
-    fn timestamps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        // The number for "no time" is NumPy's too.
-        let times = self.each(|envelope, row| envelope.time(row));
-        Array1::of_vec(py, times).0.call_method1("view", ("datetime64[ms]",))
+    fn timestamps<'py>(&self, py: Python<'py>) -> PyResult<Times<'py>> {
+        Times::of_milliseconds(py, self.each(|envelope, row| envelope.time(row)))
     }
 
     /// The batch as a `pyarrow.RecordBatch`. Needs pyarrow: ``pip install 'iotml[arrow]'``.
@@ -166,8 +167,30 @@ impl LogBatch {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
         let _ = requested_schema;
-        let columns = py.detach(|| self.columns()).map_err(|error| DecodeError::new_err(error.to_string()))?;
-        capsule::export_batch(py, &columns)
+        capsule::export_batch(py, self.record_batch(py)?)
+    }
+
+    /// Names of the columns that were decoded.
+    #[getter]
+    fn columns(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let schema = self.record_batch(py)?.schema();
+        let names = schema.fields().iter().map(|field| field.name().clone());
+        Ok(names.filter(|name| !ORIGIN.contains(&name.as_str())).collect())
+    }
+
+    /// The column called ``name`` as it was decoded and not scaled, one value a row, read-only. Missing numbers are NaN, missing
+    /// times NaT, missing texts and booleans ``None``.
+    ///
+    /// Raises `UnknownColumnError`, a ``KeyError``, which names the columns there are, and ``TypeError`` for a type that NumPy
+    /// has none for, such as a list.
+    fn __getitem__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Column<'py>> {
+        match self.record_batch(py)?.column_by_name(name) {
+            Some(column) => Column::of(py, name, column),
+            None => {
+                let known = self.columns(py)?.join(", ");
+                Err(UnknownColumnError::new_err(format!("there is no column {name:?}; there are: {known}")))
+            }
+        }
     }
 
     fn __len__(&self) -> usize {
@@ -197,7 +220,12 @@ impl LogBatch {
         values
     }
 
-    fn columns(&self) -> Result<RecordBatch, ArrowError> {
-        self.origins.columns(&self.rows)
+    fn record_batch(&self, py: Python<'_>) -> PyResult<&RecordBatch> {
+        if let Some(columns) = self.columns.get() {
+            return Ok(columns);
+        }
+        let columns = py.detach(|| self.origins.columns(&self.rows));
+        let columns = columns.map_err(|error: ArrowError| DecodeError::new_err(error.to_string()))?;
+        Ok(self.columns.get_or_init(|| columns))
     }
 }

@@ -15,6 +15,9 @@ use iotml_core::batch::NO_TIME;
 use super::rows::Envelope;
 use super::stats::Snapshot;
 
+/// The columns that say where a row came from.
+pub const ORIGIN: [&str; 4] = ["_key", "_partition", "_offset", "_time"];
+
 /// Rows that are ready.
 pub struct Block {
     pub numbers: Numbers,
@@ -114,11 +117,12 @@ impl Origins {
         });
         let times = TimestampMillisecondArray::from(times).with_timezone("UTC");
         let instant = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        let [key, partition, offset, time] = ORIGIN;
         [
-            (Field::new("_key", DataType::Binary, true), Arc::new(BinaryArray::from(keys)) as ArrayRef),
-            (Field::new("_partition", DataType::Int32, false), Arc::new(Int32Array::from(partitions))),
-            (Field::new("_offset", DataType::Int64, false), Arc::new(Int64Array::from(offsets))),
-            (Field::new("_time", instant, true), Arc::new(times)),
+            (Field::new(key, DataType::Binary, true), Arc::new(BinaryArray::from(keys)) as ArrayRef),
+            (Field::new(partition, DataType::Int32, false), Arc::new(Int32Array::from(partitions))),
+            (Field::new(offset, DataType::Int64, false), Arc::new(Int64Array::from(offsets))),
+            (Field::new(time, instant, true), Arc::new(times)),
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! A read as Python sees it: an iterator of batches.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::assemble::Assembler;
 use super::batch::{Cut, LogBatch, Shape};
+use super::block::Block;
 use super::failure::Failure;
 use super::rows::RowSource;
 use super::stats::{LogStats, Snapshot};
@@ -29,7 +31,8 @@ pub struct LogRead {
 
 struct State {
     worker: Option<Worker>,
-    cut: Option<Cut>,
+    /// Blocks that were begun: one, or one a thread where several iterate.
+    cuts: VecDeque<Cut>,
     snapshot: Arc<Snapshot>,
 }
 
@@ -41,7 +44,7 @@ impl LogRead {
     ) -> PyResult<Self> {
         let worker = Worker::start(open, assembler, max_delay);
         let worker = worker.map_err(|error| SourceError::new_err(format!("no thread can be started: {error}")))?;
-        let state = State { worker: Some(worker), cut: None, snapshot: Arc::default() };
+        let state = State { worker: Some(worker), cuts: VecDeque::new(), snapshot: Arc::default() };
         let follows = max_delay.is_some();
         Ok(Self { state: Mutex::new(state), shape, batch_rows, follows, guard: ForkGuard::new() })
     }
@@ -50,14 +53,26 @@ impl LogRead {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the state with the GIL released, so that two threads which iterate cannot block each other.
-    fn hand(&self, py: Python<'_>) -> PyResult<Option<Handed>> {
+    /// The next block, `None` at the end. Takes the state with the GIL released, so that two threads which iterate cannot block
+    /// each other; all that becomes of it is settled before another one can ask.
+    fn hand(&self, py: Python<'_>) -> PyResult<Option<Result<Block, Failure>>> {
         wait(py, |slice| {
-            let state = self.lock();
-            match &state.worker {
-                None => Some(None),
-                Some(worker) => worker.next(slice).map(Some),
-            }
+            let mut state = self.lock();
+            let Some(worker) = &state.worker else { return Some(None) };
+            Some(match worker.next(slice)? {
+                Handed::Block(block) => {
+                    state.snapshot = block.snapshot.clone();
+                    Some(Ok(block))
+                }
+                Handed::End(snapshot) => {
+                    (state.worker, state.snapshot) = (None, Arc::from(snapshot));
+                    None
+                }
+                Handed::Failed(failure) => {
+                    state.worker = None;
+                    Some(Err(failure))
+                }
+            })
         })
     }
 }
@@ -72,28 +87,15 @@ impl LogRead {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<LogBatch>> {
         self.guard.check("read of the log")?;
         loop {
-            let mut cut = self.lock().cut.take();
-            if let Some(rest) = &mut cut
-                && let Some(batch) = rest.next(py, self.batch_rows)?
-            {
-                self.lock().cut = cut;
+            if let Some(batch) = self.cut(py)? {
                 return Ok(Some(batch));
             }
             match self.hand(py)? {
-                Some(Handed::Block(block)) => {
-                    let snapshot = block.snapshot.clone();
+                Some(Ok(block)) => {
                     let cut = Cut::new(py, block, self.shape)?;
-                    let mut state = self.lock();
-                    (state.cut, state.snapshot) = (Some(cut), snapshot);
+                    self.lock().cuts.push_back(cut);
                 }
-                Some(Handed::End(snapshot)) => {
-                    let mut state = self.lock();
-                    (state.worker, state.snapshot) = (None, Arc::from(snapshot));
-                }
-                Some(Handed::Failed(failure)) => {
-                    self.lock().worker = None;
-                    return Err(failure.raise(py));
-                }
+                Some(Err(failure)) => return Err(failure.raise(py)),
                 None => return Ok(None),
             }
         }
@@ -115,7 +117,8 @@ impl LogRead {
     fn close(&self) -> PyResult<()> {
         self.guard.check("read of the log")?;
         let mut state = self.lock();
-        (state.worker, state.cut) = (None, None);
+        state.worker = None;
+        state.cuts.clear();
         Ok(())
     }
 
@@ -128,6 +131,18 @@ impl LogRead {
 }
 
 impl LogRead {
+    /// The next batch of the blocks that were begun.
+    fn cut(&self, py: Python<'_>) -> PyResult<Option<LogBatch>> {
+        loop {
+            // Not held while Python works.
+            let Some(mut cut) = self.lock().cuts.pop_front() else { return Ok(None) };
+            if let Some(batch) = cut.next(py, self.batch_rows)? {
+                self.lock().cuts.push_front(cut);
+                return Ok(Some(batch));
+            }
+        }
+    }
+
     /// For a stream of Arrow batches instead of NumPy arrays, which takes the thread over.
     pub fn take_worker(&self) -> PyResult<Option<Worker>> {
         self.guard.check("read of the log")?;

@@ -1,6 +1,7 @@
 //! What went wrong with a pipeline, as an exception.
 
 use std::error::Error;
+use std::io;
 
 use iotml_core::pipeline::PipelineError as Failure;
 use iotml_core::plugin::config::{Mistakes, Secrets};
@@ -39,8 +40,11 @@ pub fn of_pipeline(py: Python<'_>, failure: &Failure, secrets: &Secrets) -> PyEr
 fn raised_by_plugin(py: Python<'_>, failure: &Failure) -> Option<PyErr> {
     let mut cause = failure.source();
     while let Some(error) = cause {
-        if let Some(raised) = error.downcast_ref::<Raised>() {
-            return Some(raised.exception(py));
+        // An error of I/O hides the one that it was made of from `source`.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let raised = inner.map_or(error.downcast_ref(), |inner| inner.downcast_ref());
+        if let Some(raised) = raised {
+            return Some(Raised::exception(raised, py));
         }
         cause = error.source();
     }

@@ -1,19 +1,17 @@
 //! The rows that a plug-in works on.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use iotml_core::batch::{Batch, Messages, NO_TIME};
 use iotml_core::sink::Outgoing;
 use pyo3::exceptions::{PyImportError, PyIndexError, PyTypeError};
-use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule};
-use pyo3::{type_hint_identifier, type_hint_subscript};
 
-use super::view;
+use super::state::Partitions;
 use crate::array::Array1;
 use crate::capsule;
+use crate::column::{Column, Times};
 use crate::error::UnknownColumnError;
 
 /// Rows on their way through a pipeline, as a plug-in is given them: columns, and beside each row the message it came from.
@@ -27,19 +25,20 @@ use crate::error::UnknownColumnError;
 #[derive(Debug)]
 pub struct PyBatch {
     batch: Batch,
+    partitions: Partitions,
     /// What the encoder made of the rows, for a sink.
     messages: Option<Arc<Messages>>,
 }
 
 impl PyBatch {
-    /// For a preprocessor or scorer.
-    pub fn new(batch: Batch) -> Self {
-        Self { batch, messages: None }
+    /// For a preprocessor or scorer, with the partitions of its task.
+    pub fn new(batch: Batch, partitions: Partitions) -> Self {
+        Self { batch, partitions, messages: None }
     }
 
     /// For a sink.
     pub fn outgoing(rows: Outgoing) -> Self {
-        Self { batch: rows.batch, messages: Some(rows.messages) }
+        Self { batch: rows.batch, partitions: Partitions::default(), messages: Some(rows.messages) }
     }
 
     fn origins(&self) -> impl Iterator<Item = usize> {
@@ -63,7 +62,7 @@ impl PyBatch {
             return Err(PyTypeError::new_err("a column is asked for by its name: batch[\"speed\"]"));
         };
         match self.batch.column(&name) {
-            Some(column) => view::of_column(py, &name, column).map(Column),
+            Some(column) => Column::of(py, &name, column),
             None => {
                 let known = self.columns().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
                 let known = if known.is_empty() { "none: the pipeline has no decoder".to_owned() } else { known };
@@ -92,8 +91,8 @@ impl PyBatch {
     /// Event time of each row, `datetime64[ms]` in UTC; NaT where it has none.
     #[getter]
     fn timestamps<'py>(&self, py: Python<'py>) -> PyResult<Times<'py>> {
-        let times = (0..self.batch.len()).map(|row| self.batch.time(row).unwrap_or(NO_TIME)).collect();
-        view::as_times(view::of_numbers::<i64>(py, times), "ms").map(Times)
+        let times = (0..self.batch.len()).map(|row| self.batch.time(row).unwrap_or(NO_TIME));
+        Times::of_milliseconds(py, times.collect())
     }
 
     /// Topic that each row was received from, `None` where its source has no topics.
@@ -108,6 +107,15 @@ impl PyBatch {
     fn partitions<'py>(&self, py: Python<'py>) -> Array1<'py, i32> {
         let raw = self.batch.raw();
         Array1::of_vec(py, self.origins().map(|origin| raw.coordinate(origin).partition).collect())
+    }
+
+    /// Name of the partition that the state of each row belongs to, as a stage's `snapshot`, `restore` and `forget` are given
+    /// it; `None` where the source has no partitions that could move, and in sinks.
+    #[getter]
+    fn partition_names(&self) -> Vec<Option<String>> {
+        let raw = self.batch.raw();
+        let name = |origin| self.partitions.get(&raw.lane(origin)).map(|name| name.to_string());
+        self.origins().map(name).collect()
     }
 
     /// Kafka offset or MQTT packet id of each row, `int64`; -1 where there is none.
@@ -173,29 +181,3 @@ impl PyBatch {
         format!("Batch({} rows: {})", self.batch.len(), columns.join(", "))
     }
 }
-
-/// A NumPy array of whatever type the column has.
-struct Column<'py>(Bound<'py, PyAny>);
-
-/// A NumPy array of times.
-struct Times<'py>(Bound<'py, PyAny>);
-
-macro_rules! hinted {
-    ($name:ident, $element:expr) => {
-        impl<'py> IntoPyObject<'py> for $name<'py> {
-            type Target = PyAny;
-            type Output = Bound<'py, PyAny>;
-            type Error = Infallible;
-
-            const OUTPUT_TYPE: PyStaticExpr =
-                type_hint_subscript!(type_hint_identifier!("numpy.typing", "NDArray"), $element);
-
-            fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
-                Ok(self.0)
-            }
-        }
-    };
-}
-
-hinted!(Column, type_hint_identifier!("typing", "Any"));
-hinted!(Times, type_hint_identifier!("numpy", "datetime64"));

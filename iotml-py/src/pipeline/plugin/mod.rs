@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `stage.rs` | an instance, made by the user's factory for one task |
 //! | `preprocessor.rs`, `scorer.rs`, `sink.rs` | core's stage traits over it |
-//! | `batch.rs`, `view.rs` | the rows as the plug-in sees them |
+//! | `state.rs` | what it remembers from batch to batch |
+//! | `batch.rs` | the rows as the plug-in sees them |
 //! | `answer.rs`, `columns.rs`, `imported.rs` | what it gives back |
 //! | `exception.rs`, `parts.rs` | what it raises, and the search for the row at fault |
 
@@ -18,8 +19,8 @@ mod preprocessor;
 mod scorer;
 mod sink;
 mod stage;
+mod state;
 mod task;
-mod view;
 
 pub use batch::PyBatch;
 pub use exception::Raised;

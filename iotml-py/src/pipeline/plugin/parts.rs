@@ -21,10 +21,12 @@ pub struct Parts<T> {
 /// Calls `attempt` with all of `n_rows`, and with halves of what fails. Where nothing is tolerated, the rows behind the first
 /// bad one are not tried: the pipeline stops there.
 ///
-/// A batch with `k` bad rows takes about `2 k log2(n_rows / k)` calls more. `attempt` may see a row more than once.
+/// A batch with `k` bad rows takes about `2 k log2(n_rows / k)` calls more. `attempt` may see a row more than once, unless the
+/// stage keeps state, which must not take a row up twice: then what it raises is put down to no row.
 pub fn in_parts<T>(
     n_rows: usize,
     tolerance: Tolerance,
+    keeps_state: bool,
     mut attempt: impl FnMut(Range<usize>) -> Result<T, Failed>,
 ) -> Result<Parts<T>, Failed> {
     let mut parts = Parts { good: Vec::new(), rejected: Vec::new() };
@@ -33,6 +35,7 @@ pub fn in_parts<T>(
     while let Some(part) = waiting.pop() {
         match attempt(part.clone()) {
             Ok(done) => parts.good.push((part, done)),
+            Err(Failed::Rows(raised)) if keeps_state => return Err(Failed::Fatal(raised.into())),
             Err(Failed::Rows(_)) if part.len() > 1 => {
                 let middle = part.start + part.len() / 2;
                 waiting.extend([middle..part.end, part.start..middle]);

@@ -10,6 +10,7 @@ use iotml_core::batch::{Batch, StageOutput};
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::{TaskContext, Tolerance};
 use iotml_core::preprocess::{PreprocessError, Preprocessor};
+use iotml_core::state::Stateful;
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ impl PythonPreprocessor {
 
     fn call(&self, py: Python<'_>, batch: &Batch) -> Result<Answer, Failed> {
         let raised = |exception| Failed::raised(py, exception, false);
-        let given = Bound::new(py, PyBatch::new(batch.clone())).map_err(raised)?.into_any();
+        let given = Bound::new(py, PyBatch::new(batch.clone(), self.instance.partitions())).map_err(raised)?.into_any();
         let answer = self.instance.call(py, given.clone()).map_err(raised)?;
         let answer = Answer::read(&answer, &given, batch).map_err(Failed::broke)?;
         match answer.retryable.is_empty() {
@@ -44,7 +45,7 @@ impl PythonPreprocessor {
     }
 
     fn apply_parts(&self, py: Python<'_>, batch: &Batch) -> Result<Parts<Answer>, Failed> {
-        in_parts(batch.len(), self.tolerance, |part| {
+        in_parts(batch.len(), self.tolerance, self.instance.keeps_state(), |part| {
             if part.len() == batch.len() {
                 return self.call(py, batch);
             }
@@ -73,6 +74,10 @@ impl Preprocessor for PythonPreprocessor {
         let applied = attached(|py| self.apply_parts(py, &batch));
         let parts = applied.ok_or_else(|| PreprocessError::fatal(ENDING))?.map_err(|failed| self.error(failed))?;
         settle(batch, parts).map_err(|what| self.error(Failed::broke(what)))
+    }
+
+    fn state(&mut self) -> Option<&mut dyn Stateful> {
+        self.instance.state()
     }
 }
 

@@ -12,6 +12,7 @@ use iotml_core::batch::{Batch, Rejected, StageOutput};
 use iotml_core::error::{Cause, ConfigError, Reason};
 use iotml_core::pipeline::{TaskContext, Tolerance};
 use iotml_core::score::{ScoreError, Scorer, Threshold, column};
+use iotml_core::state::Stateful;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use serde_json::Value;
@@ -53,14 +54,14 @@ impl PythonScorer {
 
     fn call(&self, py: Python<'_>, batch: &Batch) -> Result<Scores, Failed> {
         let raised = |exception| Failed::raised(py, exception, false);
-        let given = Bound::new(py, PyBatch::new(batch.clone())).map_err(raised)?.into_any();
+        let given = Bound::new(py, PyBatch::new(batch.clone(), self.instance.partitions())).map_err(raised)?.into_any();
         let answer = self.instance.call(py, given).map_err(raised)?;
         Scores::read(&answer, batch.len()).map_err(Failed::broke)
     }
 
     fn score_parts(&self, py: Python<'_>, batch: &Batch) -> Result<(Parts<Scores>, Model), Failed> {
         let model = Model::of(py, &self.instance).map_err(|exception| Failed::raised(py, exception, false))?;
-        let parts = in_parts(batch.len(), self.tolerance, |part| {
+        let parts = in_parts(batch.len(), self.tolerance, self.instance.keeps_state(), |part| {
             if part.len() == batch.len() {
                 return self.call(py, batch);
             }
@@ -101,6 +102,10 @@ impl Scorer for PythonScorer {
         let scored = attached(|py| self.score_parts(py, &batch));
         let (parts, model) = scored.ok_or_else(|| ScoreError::fatal(ENDING))?.map_err(Self::error)?;
         append(batch, parts, &model).map_err(|what| Self::error(Failed::broke(what)))
+    }
+
+    fn state(&mut self) -> Option<&mut dyn Stateful> {
+        self.instance.state()
     }
 }
 

@@ -163,7 +163,7 @@ impl Writer {
     }
 
     fn write_parts(&self, py: Python<'_>, rows: &Outgoing) -> Result<Parts<Answer>, Failed> {
-        in_parts(rows.len(), self.tolerance, |part| {
+        in_parts(rows.len(), self.tolerance, false, |part| {
             if part.len() == rows.len() {
                 return self.call(py, rows.clone());
             }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::TaskContext;
+use iotml_core::state::Stateful;
 use pyo3::prelude::*;
 use serde_json::Value;
 
 use super::exception::Raised;
+use super::state::{self, Partitions};
 use super::task::Task;
 
 /// A plug-in as it was registered.
@@ -29,6 +31,9 @@ pub struct Instance {
     /// What is called for a batch: a method of the object, or the object itself.
     call: Py<PyAny>,
     is_open: bool,
+    keeps_state: bool,
+    /// Those of the task, where the stage keeps state.
+    pub(super) partitions: Partitions,
 }
 
 impl Instance {
@@ -58,7 +63,16 @@ impl Instance {
                 return Err(pyo3::exceptions::PyTypeError::new_err(message));
             }
         };
-        Ok(Self { definition: definition.clone(), object: object.unbind(), call: call.unbind(), is_open: false })
+        // Sinks keep theirs outside.
+        let keeps_state = *method != "write" && state::keeps_state(&object)?;
+        Ok(Self {
+            definition: definition.clone(),
+            object: object.unbind(),
+            call: call.unbind(),
+            is_open: false,
+            keeps_state,
+            partitions: Partitions::default(),
+        })
     }
 
     /// Calls `open(task)`, where there is one.
@@ -89,6 +103,26 @@ impl Instance {
             Some(close) => close.call0().map(|_| ()),
             None => Ok(()),
         }
+    }
+
+    /// The object that the factory made.
+    pub fn object<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.object.bind(py)
+    }
+
+    /// Whether it remembers something from batch to batch.
+    pub fn keeps_state(&self) -> bool {
+        self.keeps_state
+    }
+
+    /// What it remembers, if it keeps state.
+    pub fn state(&mut self) -> Option<&mut dyn Stateful> {
+        if self.keeps_state { Some(self) } else { None }
+    }
+
+    /// The partitions of its task, if it keeps state.
+    pub fn partitions(&self) -> Partitions {
+        self.partitions.clone()
     }
 
     /// The `type`.

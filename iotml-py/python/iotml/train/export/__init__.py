@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,8 +172,9 @@ def _versions(original: Original) -> dict[str, str]:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            # Some builds of TensorFlow have another package name; its own version stands in `framework`.
-            continue
+            # Some builds of TensorFlow have another package name.
+            if found := getattr(sys.modules.get(package), "__version__", None):
+                versions[package] = found
     return versions
 
 

@@ -1,13 +1,58 @@
 //! A column as a NumPy array: a read-only view of the column's own memory where NumPy has its type and no value is missing.
 
+use std::convert::Infallible;
+
 use iotml_core::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use iotml_core::arrow::compute::cast;
 use iotml_core::arrow::datatypes::*;
 use iotml_core::ndarray::{ArrayView1, ArrayView2};
 use numpy::{Element, PyArray1, PyArray2};
 use pyo3::exceptions::PyTypeError;
+use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use pyo3::{type_hint_identifier, type_hint_subscript};
+
+/// A NumPy array of whatever type the column has.
+pub struct Column<'py>(Bound<'py, PyAny>);
+
+/// A NumPy array of times.
+pub struct Times<'py>(Bound<'py, PyAny>);
+
+impl<'py> Column<'py> {
+    /// `column` in NumPy's types, as `pyarrow.Array.to_numpy` has them: missing numbers are NaN, missing times NaT, missing
+    /// texts and booleans `None`. Raises `TypeError` for a type that NumPy has none for.
+    pub fn of(py: Python<'py>, name: &str, column: &ArrayRef) -> PyResult<Self> {
+        array(py, name, column).map(Self)
+    }
+}
+
+impl<'py> Times<'py> {
+    /// Milliseconds since 1970; what core has for "no time" is NumPy's too.
+    pub fn of_milliseconds(py: Python<'py>, numbers: Vec<i64>) -> PyResult<Self> {
+        as_times(PyArray1::from_vec(py, numbers).into_any(), "ms").map(Self)
+    }
+}
+
+macro_rules! hinted {
+    ($name:ident, $element:expr) => {
+        impl<'py> IntoPyObject<'py> for $name<'py> {
+            type Target = PyAny;
+            type Output = Bound<'py, PyAny>;
+            type Error = Infallible;
+
+            const OUTPUT_TYPE: PyStaticExpr =
+                type_hint_subscript!(type_hint_identifier!("numpy.typing", "NDArray"), $element);
+
+            fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Self::Error> {
+                Ok(self.0)
+            }
+        }
+    };
+}
+
+hinted!(Column, type_hint_identifier!("typing", "Any"));
+hinted!(Times, type_hint_identifier!("numpy", "datetime64"));
 
 /// Keeps a column's memory for the arrays that look at it.
 #[pyclass(frozen)]
@@ -16,9 +61,7 @@ struct Held {
     column: ArrayRef,
 }
 
-/// `column` in NumPy's types, as `pyarrow.Array.to_numpy` has them: missing numbers are NaN, missing times NaT, missing texts
-/// and booleans `None`.
-pub fn of_column<'py>(py: Python<'py>, name: &str, column: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
+fn array<'py>(py: Python<'py>, name: &str, column: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
     use DataType::*;
     match column.data_type() {
         Float32 => floats::<Float32Type>(py, column, f32::NAN),
@@ -47,9 +90,9 @@ pub fn of_column<'py>(py: Python<'py>, name: &str, column: &ArrayRef) -> PyResul
         FixedSizeList(field, width) if *field.data_type() == Float32 && column.null_count() == 0 => {
             matrix(py, column, *width as usize)
         }
-        Dictionary(_, values) => of_column(py, name, &as_type(column, values)?),
-        LargeUtf8 | Utf8View => of_column(py, name, &as_type(column, &Utf8)?),
-        LargeBinary | BinaryView => of_column(py, name, &as_type(column, &Binary)?),
+        Dictionary(_, values) => array(py, name, &as_type(column, values)?),
+        LargeUtf8 | Utf8View => array(py, name, &as_type(column, &Utf8)?),
+        LargeBinary | BinaryView => array(py, name, &as_type(column, &Binary)?),
         other => {
             let message =
                 format!("column {name:?} is {other}, which NumPy has no type for; read it through to_arrow()");
@@ -58,14 +101,7 @@ pub fn of_column<'py>(py: Python<'py>, name: &str, column: &ArrayRef) -> PyResul
     }
 }
 
-/// Rows of numbers that are no column: positions and times.
-pub fn of_numbers<'py, T: Element>(py: Python<'py>, numbers: Vec<T>) -> Bound<'py, PyAny> {
-    let array = PyArray1::from_vec(py, numbers);
-    array.into_any()
-}
-
-/// The name that NumPy gives the times of these numbers.
-pub fn as_times<'py>(numbers: Bound<'py, PyAny>, unit: &str) -> PyResult<Bound<'py, PyAny>> {
+fn as_times<'py>(numbers: Bound<'py, PyAny>, unit: &str) -> PyResult<Bound<'py, PyAny>> {
     numbers.call_method1("view", (format!("datetime64[{unit}]"),))
 }
 
@@ -95,7 +131,10 @@ fn times<'py>(py: Python<'py>, column: &ArrayRef, unit: &str) -> PyResult<Bound<
     let numbers = match column.null_count() {
         0 => borrowed(py, column.as_primitive::<Int64Type>(), &column)?,
         // The smallest number is NumPy's "not a time".
-        _ => of_numbers(py, column.as_primitive::<Int64Type>().iter().map(|time| time.unwrap_or(i64::MIN)).collect()),
+        _ => {
+            let times = column.as_primitive::<Int64Type>().iter();
+            PyArray1::from_iter(py, times.map(|time| time.unwrap_or(i64::MIN))).into_any()
+        }
     };
     as_times(numbers, unit)
 }
