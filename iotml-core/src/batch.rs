@@ -3,6 +3,7 @@
 mod arena;
 mod headers;
 mod messages;
+mod names;
 mod position;
 mod raw;
 mod rows;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::names::Names;
 use super::{Arena, Header, Headers, NO_TIME};
 
 /// One message on its way into [`Messages`].
@@ -25,8 +26,8 @@ pub struct Messages {
     payloads: Arena,
     keys: Arena,
     times: Vec<i64>,
-    topics: Names,
-    targets: Names,
+    topics: RowNames,
+    targets: RowNames,
     headers: Headers,
 }
 
@@ -37,8 +38,8 @@ impl Messages {
             payloads: Arena::with_capacity(rows, bytes),
             keys: Arena::with_capacity(rows, rows * 24),
             times: Vec::with_capacity(rows),
-            topics: Names::with_capacity(rows),
-            targets: Names::default(),
+            topics: RowNames::with_capacity(rows),
+            targets: RowNames::default(),
             headers: Headers::default(),
         }
     }
@@ -147,29 +148,25 @@ impl Messages {
         self.times.is_empty()
     }
 
-    /// Bytes held: payloads, keys, header values and the fixed cost of each row.
+    /// Bytes held: payloads, keys, headers, names of topics and the fixed cost of each row.
     pub fn n_bytes(&self) -> usize {
         const ROW_BYTES: usize = 2 * size_of::<usize>() + size_of::<i64>() + 2 * size_of::<u32>();
-        self.payloads.n_bytes() + self.keys.n_bytes() + self.headers.n_bytes() + self.len() * ROW_BYTES
+        let names = self.topics.names.n_bytes() + self.targets.names.n_bytes();
+        self.payloads.n_bytes() + self.keys.n_bytes() + self.headers.n_bytes() + names + self.len() * ROW_BYTES
     }
 }
 
-/// One optional name per row; names are few, so each is kept once.
+/// One optional name per row.
 #[derive(Clone, Debug, Default)]
-struct Names {
-    names: Vec<Arc<str>>,
-    /// Index into `names` plus one, zero for none; rows beyond the end have none.
+struct RowNames {
+    names: Names,
+    /// Number of the name plus one, zero for none; rows beyond the end have none.
     rows: Vec<u32>,
     /// The name used last, because neighbours mostly share one.
     last: u32,
-    /// Filled once there are many names: MQTT has one topic per device.
-    index: std::collections::HashMap<Arc<str>, u32>,
 }
 
-/// Up to this many names a scan beats a hash.
-const SCANNED_NAMES: usize = 8;
-
-impl Names {
+impl RowNames {
     fn with_capacity(rows: usize) -> Self {
         Self { rows: Vec::with_capacity(rows), ..Self::default() }
     }
@@ -178,35 +175,16 @@ impl Names {
     fn push(&mut self, row: usize, name: Option<&str>) {
         let Some(name) = name else { return };
         self.rows.resize(row, 0);
-        if self.last == 0 || *self.names[self.last as usize - 1] != *name {
-            self.last = self.intern(name);
+        if self.last == 0 || **self.names.get(self.last - 1) != *name {
+            self.last = self.names.intern(name) + 1;
         }
         self.rows.push(self.last);
-    }
-
-    fn intern(&mut self, name: &str) -> u32 {
-        if self.names.len() <= SCANNED_NAMES {
-            if let Some(at) = self.names.iter().position(|known| **known == *name) {
-                return at as u32 + 1;
-            }
-        } else if let Some(at) = self.index.get(name) {
-            return *at;
-        }
-        let name: Arc<str> = name.into();
-        self.names.push(name.clone());
-        let at = self.names.len() as u32;
-        if self.names.len() == SCANNED_NAMES + 1 {
-            self.index = self.names.iter().cloned().zip(1..).collect();
-        } else if self.names.len() > SCANNED_NAMES {
-            self.index.insert(name, at);
-        }
-        at
     }
 
     #[inline]
     fn get(&self, row: usize) -> Option<&Arc<str>> {
         match self.rows.get(row) {
-            Some(&at) if at > 0 => self.names.get(at as usize - 1),
+            Some(&at) if at > 0 => Some(self.names.get(at - 1)),
             _ => None,
         }
     }
@@ -226,7 +204,7 @@ mod tests {
         for (n, topic) in topics.iter().enumerate() {
             assert_eq!(messages.topic(n).map(|t| &**t), (n % 7 != 0).then_some(topic.as_str()), "row {n}");
         }
-        assert_eq!(messages.topics.names.len(), 20);
+        assert_eq!(messages.topics.names.n_bytes(), 10 * 3 + 10 * 4, "each once");
         assert!(messages.target(3).is_none());
     }
 

@@ -68,10 +68,11 @@ impl<P> TextColumns<P> {
                 (Some((layout, plan)), Some(columns)) => format.row(payload, layout, plan, columns),
                 _ => {
                     let (layout, mut plan) = infer(format, payload)?;
-                    let mut first = Columns::new(&layout, raw.len());
-                    format.row(payload, &layout, &mut plan, &mut first)?;
-                    (self.known, columns) = (Some((layout, plan)), Some(first));
-                    Ok(())
+                    // Tried in room for one row, since rows that fail here could each ask for the room of a whole batch.
+                    format.row(payload, &layout, &mut plan, &mut Columns::new(&layout, 1))?;
+                    let columns = columns.insert(Columns::new(&layout, raw.len()));
+                    let (layout, plan) = self.known.insert((layout, plan));
+                    format.row(payload, layout, plan, columns)
                 }
             });
             match (decoded, &mut columns) {

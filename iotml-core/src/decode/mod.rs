@@ -93,6 +93,14 @@ fn default_max_bytes() -> usize {
     DEFAULT_MAX_BYTES
 }
 
+/// The default of `max_fields`: 1,024. Each field that becomes a column costs room in every row of a batch, so a sender must not
+/// be free to choose how many there are.
+pub const DEFAULT_MAX_FIELDS: usize = 1_024;
+
+fn default_max_fields() -> usize {
+    DEFAULT_MAX_FIELDS
+}
+
 /// Passes raw messages through undecoded, for pipelines that only move bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PassThrough;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::PipelineError;
 use super::dead_letter::{self, DeadLetter};
+use super::limit::limit_headers;
 use super::retry::Failure;
 use crate::batch::{Batch, RawBatch, StageOutput};
 use crate::decode::Decoder;
@@ -15,6 +16,8 @@ use crate::state::Stateful;
 /// Decoder, preprocessors and scorer of one task.
 pub(super) struct Chain {
     pub decoder: Box<dyn Decoder>,
+    /// Headers that a message may have.
+    pub max_headers: usize,
     pub preprocessors: Vec<(Arc<str>, Box<dyn Preprocessor>)>,
     pub scorer: Option<Box<dyn Scorer>>,
 }
@@ -40,6 +43,11 @@ impl Chain {
         if !raw.rejected().is_empty() {
             batch = without_rejected(raw, batch, &mut letters)?;
         }
+        // Behind the decoder, which does not look at headers, so that it keeps its whole batch of raw messages.
+        let input = batch.clone();
+        let limited = limit_headers(raw, batch, self.max_headers);
+        let limited = limited.map_err(|error| Failure::of(Class::Fatal, Stage::Source, "headers", error))?;
+        batch = settle(&input, limited, Stage::Source, &"headers".into(), &mut letters)?;
         for (name, preprocessor) in &mut self.preprocessors {
             // Without a row there may be no columns either, which a stage would take for a mistake of the configuration.
             if batch.is_empty() {

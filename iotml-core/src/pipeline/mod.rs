@@ -20,6 +20,7 @@ mod dead_letter;
 mod error;
 mod exactly_once;
 mod handle;
+mod limit;
 mod order;
 mod outlet;
 mod retry;

@@ -142,10 +142,12 @@ pub struct PipelineOptions {
     pub retry_timeout: Option<Duration>,
     /// `errors.retry.delay.max`: the longest pause between two tries.
     pub retry_delay_max: Duration,
-    /// Bytes of received messages kept until acknowledged, per task (invariant 6).
+    /// Bytes of received messages, and of the columns made of them, kept until acknowledged, per task (invariant 6).
     pub max_in_flight_bytes: usize,
     /// Rows received and not yet acknowledged, per task.
     pub max_in_flight_rows: usize,
+    /// Headers that a message may have; one with more is rejected.
+    pub max_headers: usize,
     /// Batches waiting at most for a best-effort route; more are dropped and counted.
     pub best_effort_queue: usize,
     /// How long a stop waits for what is in flight.
@@ -185,6 +187,7 @@ impl Default for PipelineOptions {
             retry_delay_max: Duration::from_secs(10),
             max_in_flight_bytes: 32 << 20,
             max_in_flight_rows: 200_000,
+            max_headers: 256,
             best_effort_queue: 64,
             drain_timeout: Duration::from_secs(30),
             state_interval: Duration::from_secs(10),

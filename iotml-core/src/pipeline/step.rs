@@ -41,6 +41,7 @@ impl Task {
         let start = Instant::now();
         let chained = self.chain.run(raw, &shown)?;
         self.metrics.chain_seconds.observe(start.elapsed().as_secs_f64());
+        self.tracker.grow(id, chained.batch.columns().get_array_memory_size());
         self.reject(id, raw, chained.letters, Opened::No).map_err(Failure::Task)?;
         self.route(id, chained.batch).map_err(Failure::Task)?;
         self.tracker.decide(id);

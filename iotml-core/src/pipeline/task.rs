@@ -110,7 +110,12 @@ impl Task {
         Self {
             metrics: TaskMetrics::new(metrics),
             source: stages.source,
-            chain: Chain { decoder: stages.decoder, preprocessors, scorer: stages.scorer },
+            chain: Chain {
+                decoder: stages.decoder,
+                max_headers: options.max_headers,
+                preprocessors,
+                scorer: stages.scorer,
+            },
             outlets,
             tracker: match options.delivery {
                 Delivery::AtLeastOnce => Tracker::default(),

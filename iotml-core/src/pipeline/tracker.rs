@@ -157,6 +157,14 @@ impl Tracker {
         Ok(id)
     }
 
+    /// The batch takes `n_bytes` more until it is done: the columns that were made of it (invariant 6).
+    pub fn grow(&mut self, id: BatchId, n_bytes: usize) {
+        if let Some(batch) = self.batches.get_mut(&id) {
+            batch.n_bytes += n_bytes;
+            self.n_bytes += n_bytes;
+        }
+    }
+
     /// These messages wait for one more result each.
     pub fn open(&mut self, id: BatchId, rows: impl IntoIterator<Item = usize>) {
         if let Some(batch) = self.batches.get_mut(&id) {
@@ -273,7 +281,7 @@ impl Tracker {
         lanes.iter().all(|lane| self.lanes.get(lane).is_none_or(|lane| lane.next == lane.received))
     }
 
-    /// Bytes of received messages in flight.
+    /// Bytes of messages in flight and of the columns made of them.
     pub fn n_bytes(&self) -> usize {
         self.n_bytes
     }
@@ -301,149 +309,4 @@ impl Tracker {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::batch::{Coordinate, Message, Position, RawMessage};
-
-    fn raw(positions: &[(u32, u64)]) -> Arc<RawBatch> {
-        let mut raw = RawBatch::default();
-        for (lane, seq) in positions {
-            raw.push(RawMessage {
-                message: Message { payload: Some(b"x"), ..Message::default() },
-                position: Position { lane: Lane(*lane), seq: *seq },
-                coordinate: Coordinate::NONE,
-            });
-        }
-        Arc::new(raw)
-    }
-
-    fn tracker(lanes: u32) -> Tracker {
-        let mut tracker = Tracker::default();
-        (0..lanes).for_each(|lane| tracker.assign(Lane(lane)));
-        tracker
-    }
-
-    #[test]
-    fn inv_2_only_the_contiguous_prefix_is_acknowledged() {
-        let mut tracker = tracker(1);
-        let id = tracker.receive(raw(&[(0, 0), (0, 1), (0, 2)]), Instant::now()).unwrap();
-        tracker.open(id, 0..3);
-        tracker.decide(id);
-        tracker.done(id, [2], Outcome::Delivered);
-        assert_eq!(tracker.take_acks(), []);
-        tracker.done(id, [0], Outcome::Delivered);
-        assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 0 }]);
-        tracker.done(id, [1], Outcome::DeadLettered);
-        assert_eq!(tracker.take_acks(), [Ack { lane: Lane(0), through: 2 }]);
-        assert!(tracker.batches.is_empty() && tracker.n_bytes() == 0);
-    }
-
-    #[test]
-    fn inv_3_a_lost_lane_is_never_acknowledged_and_still_counted() {
-        let mut tracker = tracker(2);
-        let id = tracker.receive(raw(&[(0, 0), (1, 0)]), Instant::now()).unwrap();
-        tracker.open(id, 0..2);
-        tracker.decide(id);
-        tracker.drop_lane(Lane(0));
-        tracker.done(id, 0..2, Outcome::Delivered);
-        assert_eq!(tracker.take_acks(), [Ack { lane: Lane(1), through: 0 }]);
-        assert_eq!(tracker.audit(), Audit { received: 2, delivered: 2, ..Audit::default() });
-    }
-
-    #[test]
-    fn inv_9_a_cut_covers_whole_batches_and_what_is_done_counts_when_it_is_committed() {
-        let mut tracker = Tracker { uncommitted: Some(Vec::new()), ..tracker(2) };
-        let ids = [&[(0, 0), (1, 0)][..], &[(0, 1)], &[(0, 2), (1, 1)]]
-            .map(|positions| tracker.receive(raw(positions), Instant::now()).unwrap());
-        let cut = tracker.cut(Some(ids[1]));
-        let mut acks = cut.acks.clone();
-        acks.sort_by_key(|ack| ack.lane.0);
-        assert_eq!(acks, [Ack { lane: Lane(0), through: 0 }, Ack { lane: Lane(1), through: 0 }]);
-        tracker.done(ids[2], 0..2, Outcome::Delivered);
-        assert!(!tracker.is_settled(&cut));
-        tracker.done(ids[0], 0..2, Outcome::Delivered);
-        assert!(tracker.is_settled(&cut) && tracker.n_rows() == 1);
-        assert_eq!(tracker.audit(), Audit { received: 5, in_flight: 5, ..Audit::default() });
-        tracker.committed(&cut);
-        assert_eq!(tracker.audit(), Audit { received: 5, delivered: 2, in_flight: 3, ..Audit::default() });
-        assert!(!tracker.is_committed(&[Lane(1)]), "what came behind the cut is not");
-        let all = tracker.cut(None);
-        assert_eq!(all.acks.iter().map(|ack| ack.through).max(), Some(2));
-        tracker.void();
-        let audit = Audit { received: 5, delivered: 2, returned: 3, ..Audit::default() };
-        assert_eq!((tracker.audit(), tracker.n_bytes(), tracker.n_rows()), (audit, 0, 0));
-        assert!(tracker.batches.is_empty() && audit.balances());
-        tracker.done(ids[1], [0], Outcome::Delivered);
-        assert_eq!(tracker.audit(), audit, "a late result of what is void counts nothing");
-    }
-
-    #[test]
-    fn a_hole_in_a_lane_is_refused() {
-        let mut tracker = tracker(1);
-        assert!(tracker.receive(raw(&[(0, 1)]), Instant::now()).unwrap_err().contains("1 instead of 0"));
-        assert!(tracker.receive(raw(&[(7, 0)]), Instant::now()).unwrap_err().contains("not assigned"));
-    }
-
-    proptest! {
-        /// Whatever the order in which results come in: never beyond the first open row, in the end everything, and at
-        /// every step received = delivered + dead-lettered + filtered + skipped + in flight.
-        #[test]
-        fn inv_2_and_4_hold_in_every_order(
-            rows in prop::collection::vec((0u32..3, 0u16..3, 0u8..3), 1..60),
-            shuffle in any::<prop::sample::Index>(),
-            seed in any::<u64>(),
-        ) {
-            let mut tracker = tracker(3);
-            let mut next = [0u64; 3];
-            let positions: Vec<_> = rows.iter().map(|(lane, ..)| {
-                let seq = next[*lane as usize];
-                next[*lane as usize] += 1;
-                (*lane, seq)
-            }).collect();
-            let mut ids = Vec::new();
-            for chunk in positions.chunks(1 + shuffle.index(10)) {
-                ids.push((tracker.receive(raw(chunk), Instant::now()).unwrap(), chunk.len()));
-            }
-            let mut results = Vec::new();
-            let mut open: HashMap<(u32, u64), u16> = HashMap::new();
-            let mut at = 0;
-            for (id, len) in ids {
-                for row in 0..len {
-                    let (_, routes, kind) = rows[at];
-                    open.insert(positions[at], routes);
-                    for _ in 0..routes {
-                        tracker.open(id, [row]);
-                        let outcome = [Outcome::Delivered, Outcome::Skipped, Outcome::DeadLettered][kind as usize];
-                        results.push((id, row, positions[at], outcome));
-                    }
-                    at += 1;
-                }
-                tracker.decide(id);
-            }
-            // A fixed linear congruence shuffles without another dependency.
-            let mut state = seed | 1;
-            for i in (1..results.len()).rev() {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                results.swap(i, (state >> 33) as usize % (i + 1));
-            }
-            let mut acked = [0u64; 3];
-            for (id, row, position, outcome) in results {
-                tracker.done(id, [row], outcome);
-                *open.get_mut(&position).unwrap() -= 1;
-                for ack in tracker.take_acks() {
-                    acked[ack.lane.0 as usize] = ack.through + 1;
-                    for seq in 0..=ack.through {
-                        prop_assert_eq!(open[&(ack.lane.0, seq)], 0);
-                    }
-                }
-                let audit = tracker.audit();
-                prop_assert_eq!(audit.received, audit.accounted());
-            }
-            tracker.take_acks().iter().for_each(|ack| acked[ack.lane.0 as usize] = ack.through + 1);
-            prop_assert_eq!(acked, next);
-            prop_assert!(tracker.batches.is_empty() && tracker.n_bytes() == 0 && tracker.n_rows() == 0);
-        }
-    }
-}
+mod tests;

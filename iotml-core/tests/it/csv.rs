@@ -47,7 +47,7 @@ async fn csv_with_configured_columns_conforms() {
     bad.push((None, Reason::Empty));
     bad.push((Some(b"1,\xff\xfe,1,true".to_vec()), Reason::NotUtf8));
     bad.push((Some(vec![b','; 600_000]), Reason::Oversized));
-    bad.push((Some(vec![b','; 10_000]), Reason::WrongSchema));
+    bad.push((Some(vec![b','; 10_000]), Reason::Oversized));
     conforms(configured, &Samples { good, bad }).await;
 }
 

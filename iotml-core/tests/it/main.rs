@@ -8,6 +8,7 @@ mod csv;
 mod encode;
 mod exactly_once;
 mod fakes;
+mod hostile;
 mod http;
 mod json;
 mod letters;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use apache_avro::Schema;
 use apache_avro::schema::Name;
 
-use super::fields::{Leaves, MAX_NESTING, enter, extend, join, leaf_path};
+use super::fields::{Leaves, MAX_NESTING, Steps, enter, extend, join, leaf_path};
 use super::leaf::Wire;
 use super::schema::{SchemaError, WriterSchema};
 use crate::decode::columns::{ColumnConfig, ColumnType, Group, Layout, LayoutColumn};
@@ -95,16 +95,24 @@ pub(super) struct Program {
 
 impl Program {
     /// Compiles `schema` onto `layout`. Without `wanted` every scalar field becomes a column, and fields that the layout does
-    /// not know yet are added to it.
+    /// not know yet are added to it, up to `max_fields` in all.
     pub fn compile(
         schema: &WriterSchema,
         wanted: Option<&[ColumnConfig]>,
+        max_fields: usize,
         layout: &mut Layout,
     ) -> Result<Program, SchemaError> {
-        let leaves = Leaves::of(schema)?;
+        let leaves = Leaves::of(schema, max_fields)?;
         extend(layout, wanted, &leaves)?;
-        let mut compiler =
-            Compiler { schema, layout, fills: HashSet::new(), named: Vec::new(), numbers: HashMap::new() };
+        let mut compiler = Compiler {
+            schema,
+            layout,
+            fills: HashSet::new(),
+            named: Vec::new(),
+            numbers: HashMap::new(),
+            open: HashSet::new(),
+            steps: Steps::default(),
+        };
         let mut ops = Vec::new();
         compiler.value(&schema.root, "", &mut Vec::new(), &mut ops)?;
         let Compiler { fills, named, .. } = compiler;
@@ -131,10 +139,14 @@ struct Compiler<'a> {
     fills: HashSet<u32>,
     named: Vec<Box<[Op]>>,
     numbers: HashMap<Name, usize>,
+    /// Named types whose steps are not complete yet.
+    open: HashSet<usize>,
+    steps: Steps,
 }
 
 impl Compiler<'_> {
     fn value(&mut self, at: &Schema, path: &str, open: &mut Vec<Name>, ops: &mut Vec<Op>) -> Result<(), SchemaError> {
+        self.steps.take()?;
         if let Some(wire) = Wire::of(at) {
             return match self.layout.get(leaf_path(path)) {
                 Some(column) => self.leaf(wire, &column.clone(), ops),
@@ -229,6 +241,7 @@ impl Compiler<'_> {
 
     /// Steps over a value without looking at it.
     fn skip(&mut self, at: &Schema, nesting: usize, ops: &mut Vec<Op>) -> Result<(), SchemaError> {
+        self.steps.take()?;
         if nesting > MAX_NESTING {
             return Err(SchemaError::TooLarge(format!("nested deeper than {MAX_NESTING}")));
         }
@@ -236,7 +249,14 @@ impl Compiler<'_> {
             return Ok(skip_leaf(&wire, ops));
         }
         match at {
-            Schema::Ref { name } => ops.push(Op::SkipNamed(self.skip_named(name, nesting)?)),
+            Schema::Ref { name } => {
+                let number = self.skip_named(name, nesting)?;
+                // A type of no bytes is no step, or an array of it would cost its count and not its bytes. One that is still
+                // being compiled contains itself, behind a branch or an item, which take a byte.
+                if self.open.contains(&number) || !self.named[number].is_empty() {
+                    ops.push(Op::SkipNamed(number));
+                }
+            }
             Schema::Record(record) => {
                 for field in &record.fields {
                     self.skip(&field.schema, nesting + 1, ops)?;
@@ -267,7 +287,9 @@ impl Compiler<'_> {
         let number = self.named.len();
         self.named.push(Box::default());
         self.numbers.insert(name.clone(), number);
+        self.open.insert(number);
         self.named[number] = self.skipped(self.schema.named(name)?, nesting)?;
+        self.open.remove(&number);
         Ok(number)
     }
 }
@@ -323,14 +345,14 @@ fn skip_leaf(wire: &Wire, ops: &mut Vec<Op>) {
         Wire::Text | Wire::Blob | Wire::Decimal { fixed: None, .. } => return ops.push(Op::SkipBlob),
         Wire::Int | Wire::Long | Wire::Time { .. } | Wire::Date | Wire::Enum(_) => {
             match ops.last_mut() {
-                Some(Op::SkipVarints(n)) => *n += 1,
+                Some(Op::SkipVarints(n)) => *n = n.saturating_add(1),
                 _ => ops.push(Op::SkipVarints(1)),
             }
             return;
         }
     };
     match ops.last_mut() {
-        Some(Op::SkipFixed(n)) => *n += n_bytes,
+        Some(Op::SkipFixed(n)) => *n = n.saturating_add(n_bytes),
         // A step that takes no bytes would let a few bytes of input cause endless work.
         _ if n_bytes == 0 => {}
         _ => ops.push(Op::SkipFixed(n_bytes)),

@@ -16,7 +16,9 @@ use super::resolver::SchemaResolver;
 use super::schema::WriterSchema;
 use crate::batch::{RawBatch, StageOutput};
 use crate::decode::columns::{ColumnConfig, Layout, check_columns};
-use crate::decode::{DEFAULT_MAX_BYTES, DecodeError, Decoder, default_max_bytes};
+use crate::decode::{
+    DEFAULT_MAX_BYTES, DEFAULT_MAX_FIELDS, DecodeError, Decoder, default_max_bytes, default_max_fields,
+};
 use crate::error::{Cause, ConfigError, Reason, SchemaRegistryError};
 
 /// An id that the registry does not know is asked for again after this time, because it may be registered by then.
@@ -34,6 +36,10 @@ pub struct ConfluentAvroDecoderConfig {
     /// The columns to fill; all scalar fields where none are named.
     #[serde(default)]
     pub columns: Option<Vec<ColumnConfig>>,
+    /// A schema with more scalar fields, those of nested records included, is refused, and so is one that would bring the columns
+    /// of all schemas together above it.
+    #[serde(default = "default_max_fields")]
+    pub max_fields: usize,
     /// Longer messages are rejected.
     #[serde(default = "default_max_bytes")]
     pub max_bytes: usize,
@@ -41,7 +47,7 @@ pub struct ConfluentAvroDecoderConfig {
 
 impl Default for ConfluentAvroDecoderConfig {
     fn default() -> Self {
-        Self { columns: None, max_bytes: DEFAULT_MAX_BYTES }
+        Self { columns: None, max_fields: DEFAULT_MAX_FIELDS, max_bytes: DEFAULT_MAX_BYTES }
     }
 }
 
@@ -49,6 +55,7 @@ impl Default for ConfluentAvroDecoderConfig {
 pub struct ConfluentAvroDecoder {
     resolver: Arc<dyn SchemaResolver>,
     columns: Option<Vec<ColumnConfig>>,
+    max_fields: usize,
     max_bytes: usize,
     layout: Layout,
     programs: Vec<Program>,
@@ -71,6 +78,7 @@ impl ConfluentAvroDecoder {
         Ok(Self {
             resolver,
             columns: config.columns,
+            max_fields: config.max_fields,
             max_bytes: config.max_bytes,
             layout: Layout::default(),
             programs: Vec::new(),
@@ -129,8 +137,9 @@ impl ConfluentAvroDecoder {
             let detail = format!("schema {id} is one more than the {MAX_PROGRAMS} that a task keeps");
             return Known::Unusable(Cause::new(Reason::WrongSchema, detail));
         }
+        let columns = self.columns.as_deref();
         let compiled = WriterSchema::parse(json)
-            .and_then(|schema| Program::compile(&schema, self.columns.as_deref(), &mut self.layout));
+            .and_then(|schema| Program::compile(&schema, columns, self.max_fields, &mut self.layout));
         match compiled {
             Ok(program) => {
                 self.programs.push(program);

@@ -9,20 +9,37 @@ use super::leaf::{Wire, common};
 use super::schema::{SchemaError, WriterSchema};
 use crate::decode::columns::{ColumnConfig, ColumnType, Layout};
 
-/// Flattened fields of one schema: more is a mistake or an attack, since nested references multiply.
-const MAX_FIELDS: usize = 4_096;
 /// Nesting of one schema.
 pub(super) const MAX_NESTING: usize = 64;
+/// Types that are looked at in one schema, references followed: a few nested references multiply to more than memory holds.
+const MAX_STEPS: usize = 65_536;
+
+/// Counts the types that are looked at, to a limit.
+#[derive(Debug, Default)]
+pub(super) struct Steps(usize);
+
+impl Steps {
+    pub fn take(&mut self) -> Result<(), SchemaError> {
+        self.0 += 1;
+        if self.0 > MAX_STEPS {
+            return Err(SchemaError::TooLarge(format!("more than {MAX_STEPS} types, with what its references name")));
+        }
+        Ok(())
+    }
+}
 
 /// The scalar fields of a schema in order: dotted path, type, whether it can be null.
 pub(super) struct Leaves {
     fields: Vec<(String, ColumnType, bool)>,
     by_path: HashMap<String, usize>,
+    max_fields: usize,
+    steps: Steps,
 }
 
 impl Leaves {
-    pub fn of(schema: &WriterSchema) -> Result<Leaves, SchemaError> {
-        let mut leaves = Leaves { fields: Vec::new(), by_path: HashMap::new() };
+    /// Errs if there are more than `max_fields`.
+    pub fn of(schema: &WriterSchema, max_fields: usize) -> Result<Leaves, SchemaError> {
+        let mut leaves = Leaves { fields: Vec::new(), by_path: HashMap::new(), max_fields, steps: Steps::default() };
         leaves.visit(schema, &schema.root, "", false, &mut Vec::new())?;
         Ok(leaves)
     }
@@ -35,6 +52,7 @@ impl Leaves {
         nullable: bool,
         open: &mut Vec<Name>,
     ) -> Result<(), SchemaError> {
+        self.steps.take()?;
         if let Some(wire) = Wire::of(at) {
             return self.add(leaf_path(path), wire.natural(), nullable);
         }
@@ -64,12 +82,17 @@ impl Leaves {
             *first = common(*first, column_type);
             return Ok(());
         }
-        if self.fields.len() == MAX_FIELDS {
-            return Err(SchemaError::TooLarge(format!("more than {MAX_FIELDS} fields")));
+        if self.fields.len() >= self.max_fields {
+            return Err(too_many(self.max_fields));
         }
         self.by_path.insert(path.to_owned(), self.fields.len());
         self.fields.push((path.to_owned(), column_type, nullable));
         Ok(())
+    }
+
+    /// The limit that these were taken with.
+    pub fn max_fields(&self) -> usize {
+        self.max_fields
     }
 
     fn get(&self, path: &str) -> Option<&(String, ColumnType, bool)> {
@@ -80,6 +103,10 @@ impl Leaves {
 /// Adds to the layout what the schema has and it does not, or what is wanted.
 pub(super) fn extend(layout: &mut Layout, wanted: Option<&[ColumnConfig]>, leaves: &Leaves) -> Result<(), SchemaError> {
     let Some(wanted) = wanted else {
+        let n_new = leaves.fields.iter().filter(|(path, ..)| layout.get(path).is_none()).count();
+        if layout.len() + n_new > leaves.max_fields() {
+            return Err(too_many(leaves.max_fields()));
+        }
         let n_before = layout.len() as u32;
         for (path, column_type, nullable) in &leaves.fields {
             let column = layout.add(path, *column_type, *nullable);
@@ -105,6 +132,10 @@ pub(super) fn extend(layout: &mut Layout, wanted: Option<&[ColumnConfig]>, leave
         };
     }
     Ok(())
+}
+
+fn too_many(max_fields: usize) -> SchemaError {
+    SchemaError::TooLarge(format!("more than {max_fields} fields, with those of other schemas; see `max_fields`"))
 }
 
 /// Goes into a record, to a limit.

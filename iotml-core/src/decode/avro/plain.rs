@@ -12,7 +12,9 @@ use super::decode_rows;
 use super::schema::{SchemaError, WriterSchema};
 use crate::batch::{RawBatch, StageOutput};
 use crate::decode::columns::{ColumnConfig, Layout, check_columns};
-use crate::decode::{DEFAULT_MAX_BYTES, DecodeError, Decoder, default_max_bytes};
+use crate::decode::{
+    DEFAULT_MAX_BYTES, DEFAULT_MAX_FIELDS, DecodeError, Decoder, default_max_bytes, default_max_fields,
+};
 use crate::error::{Cause, ConfigError, Reason};
 
 /// Configuration of [`AvroDecoder`].
@@ -28,6 +30,9 @@ pub struct AvroDecoderConfig {
     /// The columns to fill; all scalar fields where none are named.
     #[serde(default)]
     pub columns: Option<Vec<ColumnConfig>>,
+    /// A schema with more scalar fields, those of nested records included, is refused.
+    #[serde(default = "default_max_fields")]
+    pub max_fields: usize,
     /// Longer messages are rejected.
     #[serde(default = "default_max_bytes")]
     pub max_bytes: usize,
@@ -36,7 +41,13 @@ pub struct AvroDecoderConfig {
 impl AvroDecoderConfig {
     /// All scalar fields of `schema`, which is the writer's schema as JSON.
     pub fn new(schema: impl Into<String>) -> Self {
-        Self { schema: Some(schema.into()), schema_file: None, columns: None, max_bytes: DEFAULT_MAX_BYTES }
+        Self {
+            schema: Some(schema.into()),
+            schema_file: None,
+            columns: None,
+            max_fields: DEFAULT_MAX_FIELDS,
+            max_bytes: DEFAULT_MAX_BYTES,
+        }
     }
 }
 
@@ -56,7 +67,8 @@ impl AvroDecoder {
             check_columns(columns)?;
         }
         let compile = || -> Result<Program, SchemaError> {
-            Program::compile(&WriterSchema::parse(&json)?, config.columns.as_deref(), &mut layout)
+            let (schema, columns) = (WriterSchema::parse(&json)?, config.columns.as_deref());
+            Program::compile(&schema, columns, config.max_fields, &mut layout)
         };
         let program = { compile }().map_err(|source| ConfigError::with(format!("`schema`: {source}"), source))?;
         Ok(Self { layout, program, max_bytes: config.max_bytes })

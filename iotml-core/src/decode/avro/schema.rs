@@ -30,8 +30,14 @@ pub(crate) struct WriterSchema {
     names: HashMap<Name, Schema>,
 }
 
+/// Longer schemas are refused: every named type is kept once more, so that a nested one costs its length for each level.
+const MAX_BYTES: usize = 512 * 1024;
+
 impl WriterSchema {
     pub fn parse(json: &str) -> Result<Self, SchemaError> {
+        if json.len() > MAX_BYTES {
+            return Err(SchemaError::TooLarge(format!("{} bytes, and the limit is {MAX_BYTES}", json.len())));
+        }
         let mut value: Value = serde_json::from_str(json).map_err(SchemaError::Json)?;
         strip_lossy_logical_types(&mut value);
         let root = Schema::parse(&value).map_err(|source| SchemaError::Avro(source.to_string()))?;

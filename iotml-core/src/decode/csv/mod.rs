@@ -2,6 +2,7 @@
 
 mod record;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use self::record::Record;
 use super::columns::{ColumnConfig, ColumnType, Columns, Fault, Layout};
 use super::inferred::{TextColumns, TextFormat};
-use super::{DEFAULT_MAX_BYTES, DecodeError, Decoder, default_max_bytes};
+use super::{DEFAULT_MAX_BYTES, DEFAULT_MAX_FIELDS, DecodeError, Decoder, default_max_bytes, default_max_fields};
 use crate::batch::{RawBatch, StageOutput};
 use crate::error::{Cause, ConfigError, Reason};
 
@@ -34,6 +35,9 @@ pub struct CsvDecoderConfig {
     /// A field that is exactly this is a null.
     #[serde(default)]
     pub null: String,
+    /// Rows and headers with more fields are rejected.
+    #[serde(default = "default_max_fields")]
+    pub max_fields: usize,
     /// Longer messages are rejected.
     #[serde(default = "default_max_bytes")]
     pub max_bytes: usize,
@@ -51,6 +55,7 @@ impl Default for CsvDecoderConfig {
             columns: None,
             delimiter: default_delimiter(),
             null: String::new(),
+            max_fields: DEFAULT_MAX_FIELDS,
             max_bytes: DEFAULT_MAX_BYTES,
         }
     }
@@ -88,8 +93,12 @@ impl CsvDecoder {
         let delimiter = u8::try_from(config.delimiter).ok().filter(u8::is_ascii).ok_or_else(|| {
             ConfigError::new(format!("`delimiter` is {:?}: give one ASCII character", config.delimiter))
         })?;
-        let format =
-            Csv { header: config.header, fields, null: config.null, delimiter, record: Record::new(delimiter) };
+        if fields.len() > config.max_fields {
+            let (n, limit) = (fields.len(), config.max_fields);
+            return Err(ConfigError::new(format!("{n} fields are more than `max_fields`, which is {limit}")));
+        }
+        let record = Record::new(delimiter, config.max_fields);
+        let format = Csv { header: config.header, fields, null: config.null, record };
         let columns = TextColumns::new(&format, config.columns.as_deref())?;
         Ok(Self { format, columns, max_bytes: config.max_bytes })
     }
@@ -105,7 +114,6 @@ struct Csv {
     header: bool,
     fields: Vec<String>,
     null: String,
-    delimiter: u8,
     record: Record,
 }
 
@@ -120,8 +128,10 @@ struct Plan {
 
 impl Plan {
     fn of(layout: &Layout, fields: &[String], header: Vec<u8>) -> Plan {
-        let place = |name: &str| fields.iter().position(|field| field == name);
-        let places = layout.columns().iter().map(|column| place(&column.name)).collect();
+        // Backwards, so that the first of two fields of one name stays.
+        let by_name: HashMap<&str, usize> =
+            fields.iter().enumerate().rev().map(|(place, name)| (name.as_str(), place)).collect();
+        let places = layout.columns().iter().map(|column| by_name.get(&*column.name).copied()).collect();
         Plan { header, places, n_fields: fields.len() }
     }
 }
@@ -130,7 +140,7 @@ impl TextFormat for Csv {
     type Plan = Plan;
 
     fn infer(&self, payload: &[u8]) -> Result<Vec<(String, ColumnType)>, Cause> {
-        let mut record = Record::new(self.delimiter);
+        let mut record = self.record.another();
         let mut rest = payload;
         let names = match self.header {
             true => record.names(&mut rest)?,

@@ -4,20 +4,24 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use crate::error::{Cause, Reason};
 
-/// More fields than this are no telemetry row.
-const MAX_FIELDS: usize = 4_096;
-
 pub(super) struct Record {
     reader: Reader,
+    delimiter: u8,
+    max_fields: usize,
     text: Vec<u8>,
     ends: Vec<usize>,
     n_fields: usize,
 }
 
 impl Record {
-    pub fn new(delimiter: u8) -> Self {
+    pub fn new(delimiter: u8, max_fields: usize) -> Self {
         let reader = ReaderBuilder::new().delimiter(delimiter).build();
-        Self { reader, text: vec![0; 1_024], ends: vec![0; 64], n_fields: 0 }
+        Self { reader, delimiter, max_fields, text: vec![0; 1_024], ends: vec![0; 64], n_fields: 0 }
+    }
+
+    /// An empty one for the same rows.
+    pub fn another(&self) -> Self {
+        Self::new(self.delimiter, self.max_fields)
     }
 
     /// Reads one row and leaves `rest` behind it.
@@ -34,10 +38,9 @@ impl Record {
                 // The next call, with nothing left to read, tells the reader that the row ends here.
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull if self.ends.len() >= MAX_FIELDS => {
-                    return Err(Cause::new(Reason::WrongSchema, format!("more than {MAX_FIELDS} fields")));
-                }
+                ReadRecordResult::OutputEndsFull if self.ends.len() > self.max_fields => return Err(self.too_many()),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
+                ReadRecordResult::Record if n_ends > self.max_fields => return Err(self.too_many()),
                 ReadRecordResult::Record => {
                     self.n_fields = n_ends;
                     return Ok(());
@@ -45,6 +48,11 @@ impl Record {
                 ReadRecordResult::End => return Err(Cause::new(Reason::Empty, "no row")),
             }
         }
+    }
+
+    #[cold]
+    fn too_many(&self) -> Cause {
+        Cause::new(Reason::Oversized, format!("more fields than `max_fields`, which is {}", self.max_fields))
     }
 
     /// Reads the names in the first line.

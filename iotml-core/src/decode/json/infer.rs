@@ -8,11 +8,21 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use super::visit::{SkipSeed, TOO_DEEP};
 use crate::decode::columns::ColumnType;
 
+pub(super) const TOO_MANY: &str = "more fields than `max_fields`";
+pub(super) const TOO_LONG: &str = "the name of a field is longer than 1,024 bytes";
+
+/// The longest dotted path that may become the name of a column: every field within an object repeats the names around it.
+const MAX_PATH: usize = 1_024;
+
 /// The scalar fields of an object in their order, by dotted path.
-pub(super) fn infer(payload: &[u8], max_depth: usize) -> serde_json::Result<Vec<(String, ColumnType)>> {
+pub(super) fn infer(
+    payload: &[u8],
+    max_depth: usize,
+    max_fields: usize,
+) -> serde_json::Result<Vec<(String, ColumnType)>> {
     let mut found = Vec::new();
     let mut parser = serde_json::Deserializer::from_slice(payload);
-    InferSeed { path: String::new(), depth: 0, max_depth, found: &mut found }.deserialize(&mut parser)?;
+    InferSeed { path: String::new(), depth: 0, max_depth, max_fields, found: &mut found }.deserialize(&mut parser)?;
     parser.end()?;
     Ok(found)
 }
@@ -21,6 +31,7 @@ struct InferSeed<'f> {
     path: String,
     depth: usize,
     max_depth: usize,
+    max_fields: usize,
     found: &'f mut Vec<(String, ColumnType)>,
 }
 
@@ -28,6 +39,9 @@ impl InferSeed<'_> {
     fn found<E: Error>(self, column_type: ColumnType) -> Result<(), E> {
         if self.depth == 0 {
             return Err(E::custom("the message is no object"));
+        }
+        if self.found.len() >= self.max_fields {
+            return Err(E::custom(TOO_MANY));
         }
         self.found.push((self.path, column_type));
         Ok(())
@@ -94,8 +108,11 @@ impl<'de> Visitor<'de> for InferSeed<'_> {
         }
         while let Some(name) = map.next_key::<String>()? {
             let path = if self.path.is_empty() { name } else { format!("{}.{name}", self.path) };
-            let (depth, max_depth) = (self.depth + 1, self.max_depth);
-            map.next_value_seed(InferSeed { path, depth, max_depth, found: &mut *self.found })?;
+            if path.len() > MAX_PATH {
+                return Err(A::Error::custom(TOO_LONG));
+            }
+            let (depth, max_depth, max_fields) = (self.depth + 1, self.max_depth, self.max_fields);
+            map.next_value_seed(InferSeed { path, depth, max_depth, max_fields, found: &mut *self.found })?;
         }
         Ok(())
     }

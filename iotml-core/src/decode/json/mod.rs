@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use self::fields::Fields;
 use super::columns::{ColumnConfig, ColumnType, Columns, Layout};
 use super::inferred::{TextColumns, TextFormat};
-use super::{DEFAULT_MAX_BYTES, DecodeError, Decoder, default_max_bytes};
+use super::{DEFAULT_MAX_BYTES, DEFAULT_MAX_FIELDS, DecodeError, Decoder, default_max_bytes, default_max_fields};
 use crate::batch::{RawBatch, StageOutput};
 use crate::error::{Cause, ConfigError, Reason};
 
@@ -44,6 +44,9 @@ pub struct JsonDecoderConfig {
     /// Objects and arrays nested deeper are rejected; at most 120.
     #[serde(default = "default_max_depth")]
     pub max_depth: usize,
+    /// A first message with more fields is rejected, where columns are inferred.
+    #[serde(default = "default_max_fields")]
+    pub max_fields: usize,
     /// Longer messages are rejected.
     #[serde(default = "default_max_bytes")]
     pub max_bytes: usize,
@@ -63,6 +66,7 @@ impl Default for JsonDecoderConfig {
             unknown_fields: UnknownFields::Ignore,
             parse_text: false,
             max_depth: default_max_depth(),
+            max_fields: DEFAULT_MAX_FIELDS,
             max_bytes: DEFAULT_MAX_BYTES,
         }
     }
@@ -89,6 +93,7 @@ impl JsonDecoder {
             reject_unknown: config.unknown_fields == UnknownFields::Reject,
             parse_text: config.parse_text,
             max_depth: config.max_depth,
+            max_fields: config.max_fields,
         };
         let columns = TextColumns::new(&format, config.columns.as_deref())?;
         Ok(Self { format, columns, max_bytes: config.max_bytes })
@@ -107,13 +112,14 @@ struct Json {
     reject_unknown: bool,
     parse_text: bool,
     max_depth: usize,
+    max_fields: usize,
 }
 
 impl TextFormat for Json {
     type Plan = Fields;
 
     fn infer(&self, payload: &[u8]) -> Result<Vec<(String, ColumnType)>, Cause> {
-        infer::infer(payload, self.max_depth).map_err(|error| cause(&error, payload))
+        infer::infer(payload, self.max_depth, self.max_fields).map_err(|error| cause(&error, payload))
     }
 
     fn plan(&self, layout: &Layout) -> Fields {
@@ -147,6 +153,8 @@ fn cause(error: &serde_json::Error, payload: &[u8]) -> Cause {
         return Cause::new(Reason::Empty, "an empty payload");
     } else if text.starts_with("recursion limit") || text.starts_with(visit::TOO_DEEP) {
         Reason::TooDeep
+    } else if text.starts_with(infer::TOO_MANY) || text.starts_with(infer::TOO_LONG) {
+        Reason::Oversized
     } else if text.starts_with("trailing characters") {
         Reason::TrailingBytes
     } else if text.starts_with("number out of range") {

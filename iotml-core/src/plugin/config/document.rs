@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::Mistake;
 use super::place::Place;
+use super::text::{MAX_BYTES, too_long};
 
 /// A parsed document.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +18,18 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// Parses `text`. A document that is not TOML is one mistake; values that no configuration can hold are one each.
+    /// Parses `text`. A document that is not TOML is one mistake; values that no configuration can hold are one each. The parser
+    /// itself gives up at a depth of 80.
     pub(super) fn parse(text: &str) -> Result<Self, Vec<Mistake>> {
+        if text.len() > MAX_BYTES {
+            return Err(vec![Mistake::new("", too_long())]);
+        }
+        let starts = LineStarts::of(text);
         let table = DeTable::parse(text).map_err(|error| {
-            let line = error.span().map(|span| line_at(text, span.start));
+            let line = error.span().map(|span| starts.line(span.start));
             vec![Mistake::new("", format!("not valid TOML: {}", one_line(error.message()))).at(line)]
         })?;
-        let mut reader = Reader { text, lines: BTreeMap::new(), mistakes: Vec::new() };
+        let mut reader = Reader { starts, lines: BTreeMap::new(), mistakes: Vec::new() };
         let value = reader.table(table.get_ref(), &Place::default());
         if reader.mistakes.is_empty() { Ok(Self { value, lines: reader.lines }) } else { Err(reader.mistakes) }
     }
@@ -37,18 +43,18 @@ impl Document {
     }
 }
 
-struct Reader<'a> {
-    text: &'a str,
+struct Reader {
+    starts: LineStarts,
     lines: BTreeMap<Place, usize>,
     mistakes: Vec<Mistake>,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn table(&mut self, table: &DeTable<'_>, place: &Place) -> Value {
         let mut map = Map::new();
         for (key, value) in table {
             let at = place.key(key.get_ref());
-            self.lines.insert(at.clone(), line_at(self.text, key.span().start));
+            self.lines.insert(at.clone(), self.starts.line(key.span().start));
             let value = self.value(value, &at);
             map.insert(key.get_ref().to_string(), value);
         }
@@ -72,7 +78,7 @@ impl Reader<'_> {
             DeValue::Array(array) => {
                 let values = array.iter().enumerate().map(|(index, value)| {
                     let at = place.index(index);
-                    self.lines.insert(at.clone(), line_at(self.text, value.span().start));
+                    self.lines.insert(at.clone(), self.starts.line(value.span().start));
                     self.value(value, &at)
                 });
                 Value::Array(values.collect())
@@ -87,9 +93,18 @@ impl Reader<'_> {
     }
 }
 
-/// The line of a byte, from 1.
-fn line_at(text: &str, byte: usize) -> usize {
-    1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
+/// Where each line begins but the first.
+struct LineStarts(Vec<usize>);
+
+impl LineStarts {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect())
+    }
+
+    /// The line of a byte, from 1.
+    fn line(&self, byte: usize) -> usize {
+        1 + self.0.partition_point(|start| *start <= byte)
+    }
 }
 
 fn one_line(message: &str) -> String {
@@ -120,6 +135,29 @@ mod tests {
         assert!(mistakes[0].message.starts_with("not valid TOML: "), "{}", mistakes[0].message);
         let twice = Document::parse("a = 1\na = 2\n").unwrap_err();
         assert_eq!((twice.len(), twice[0].line), (1, Some(2)));
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_deep_is_one_mistake() {
+        let deep = [
+            format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000)),
+            format!("{}a = 1", "a.".repeat(100_000)),
+            format!("[{}a]", "a.".repeat(100_000)),
+            "a = {b = ".repeat(50_000),
+        ];
+        for text in deep.into_iter().chain([format!("a = {:?}", "x".repeat(MAX_BYTES))]) {
+            let mistakes = Document::parse(&text).unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{}", &text[..50]);
+            assert!(mistakes[0].message.len() < 300, "{}", mistakes[0].message);
+        }
+    }
+
+    #[test]
+    fn as_many_lines_as_fit_are_read_in_time() {
+        let text: String = (0..80_000).map(|n| format!("k{n:05} = {}\n", n % 10)).collect();
+        let begun = std::time::Instant::now();
+        assert_eq!(Document::parse(&text).unwrap().line(&Place::default().key("k79999")), Some(80_000));
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
     }
 
     #[test]

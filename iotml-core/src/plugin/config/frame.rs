@@ -74,13 +74,16 @@ pub struct PipelineTable {
     /// How long a stop waits for what is in flight.
     #[serde(default = "defaults::drain_timeout")]
     pub drain_timeout: HumanDuration,
-    /// Bytes received and not yet acknowledged, per task.
+    /// Bytes received and not yet acknowledged, and those of the columns made of them, per task.
     #[serde(default = "defaults::max_in_flight_bytes")]
     pub max_in_flight_bytes: ByteSize,
     /// Rows received and not yet acknowledged, per task.
     #[serde(default = "defaults::max_in_flight_rows")]
     #[schemars(range(min = 1))]
     pub max_in_flight_rows: usize,
+    /// Headers (MQTT: user properties and what the source adds) that a message may have; one with more is rejected.
+    #[serde(default = "defaults::max_headers")]
+    pub max_headers: usize,
     /// The pipeline is unhealthy when a row is in flight for longer.
     #[serde(default = "defaults::max_in_flight_age")]
     pub max_in_flight_age: HumanDuration,
@@ -120,6 +123,7 @@ impl PipelineTable {
             retry_delay_max: self.retry_delay_max.0,
             max_in_flight_bytes: self.max_in_flight_bytes.0,
             max_in_flight_rows: self.max_in_flight_rows,
+            max_headers: self.max_headers,
             best_effort_queue: self.best_effort_queue,
             drain_timeout: self.drain_timeout.0,
             state_interval: state.map_or(defaults::state_interval(), |state| state.interval).0,
@@ -322,6 +326,10 @@ mod defaults {
 
     pub(super) fn restart_window() -> HumanDuration {
         HumanDuration(PipelineOptions::default().restart_window)
+    }
+
+    pub(super) fn max_headers() -> usize {
+        PipelineOptions::default().max_headers
     }
 
     pub(super) fn best_effort_queue() -> usize {

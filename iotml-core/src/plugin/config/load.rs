@@ -1,7 +1,6 @@
 //! From a file to a checked configuration.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use super::secrets::{Secrets, collect, redacted, secret_places};
 use super::settings;
 use super::substitute::{Substituted, substitute};
 use super::tables::{check_table, tables, try_build};
+use super::text;
 use crate::error::report;
 use crate::plugin::{BuildContext, Inspection, Registry, Remark};
 
@@ -40,7 +40,7 @@ pub struct Config {
 impl Config {
     /// Reads and checks a file.
     pub fn load(file: &Path, registry: &Arc<Registry>) -> Result<Self, Mistakes> {
-        match fs::read_to_string(file) {
+        match text::read(file) {
             Ok(text) => Self::parse(&text, file, registry),
             Err(error) => {
                 let mistake = Mistake::new("", format!("cannot be read: {error}"));

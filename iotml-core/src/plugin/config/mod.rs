@@ -20,6 +20,7 @@ mod secrets;
 mod settings;
 mod substitute;
 mod tables;
+mod text;
 
 use super::suggest;
 

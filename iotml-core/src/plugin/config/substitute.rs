@@ -1,7 +1,7 @@
 //! `${env:NAME}` and `${file:PATH:KEY}`, put in before anything is checked.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::mistake::Mistake;
 use super::place::Place;
 use super::properties;
 use super::suggest::nearest;
+use super::text;
 
 /// What was put in, and where.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +107,7 @@ fn resolve(placeholder: &str) -> Result<(Provider, String), Mistake> {
             let Some((path, key)) = at.rsplit_once(':') else {
                 return Err(Mistake::new("", format!("`${{file:{at}}}` names no key; write `${{file:PATH:KEY}}`")));
             };
-            let text = fs::read_to_string(path)
+            let text = text::read(Path::new(path))
                 .map_err(|error| Mistake::new("", format!("file {path} cannot be read: {error}")))?;
             let value = properties::get(&text, key);
             let value = value.ok_or_else(|| Mistake::new("", format!("file {path} has no key {key:?}")))?;
