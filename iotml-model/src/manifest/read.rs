@@ -37,6 +37,10 @@ impl ManifestSource {
             ManifestSource::Model => {
                 let beside = path.map(|path| path.with_extension("json")).filter(|file| file.is_file());
                 if let Some(json) = embedded(model) {
+                    if json.len() as u64 > MAX_JSON_BYTES {
+                        let path = PathBuf::from("the manifest in the ONNX metadata");
+                        return Err(ModelError::FileTooLarge { path, limit: MAX_JSON_BYTES });
+                    }
                     let manifest = Manifest::from_json(json.as_bytes())
                         .map_err(|source| from("the one in the ONNX metadata", source))?;
                     warn_of_difference(&manifest, beside.as_deref());

@@ -111,8 +111,14 @@ fn check_node(node: &Node, limits: &Limits) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// More axes than any engine takes.
+const MAX_RANK: usize = 32;
+
 fn check_tensor(tensor: &Tensor, limits: &Limits) -> Result<(), Refusal> {
     let wrong = |reason: String| Err(Refusal::TensorShape { tensor: tensor.name.clone(), reason });
+    if tensor.dims.len() > MAX_RANK {
+        return wrong(format!("{} axes are more than {MAX_RANK}", tensor.dims.len()));
+    }
     if tensor.data_location == Some(EXTERNAL) || !tensor.external_data.is_empty() {
         return Err(Refusal::ExternalData { tensor: tensor.name.clone() });
     }
@@ -142,7 +148,7 @@ fn check_tensor(tensor: &Tensor, limits: &Limits) -> Result<(), Refusal> {
             return Ok(());
         }
     };
-    let wanted = (n * bits).div_ceil(8);
+    let wanted = n.saturating_mul(bits).div_ceil(8);
     if found != wanted || tensor.data_type == 8 {
         return wrong(format!("shape {:?} of {name} needs {wanted} bytes, found {found}", tensor.dims));
     }
@@ -158,6 +164,7 @@ fn check_made_sizes(graph: &Graph, limits: &Limits) -> Result<(), Refusal> {
             constants.insert(output, value);
         }
     }
+    check_ranges(graph, limits)?;
     for node in &graph.node {
         let operand = size_operand(&node.op_type).and_then(|index| node.input.get(index));
         let Some(value) = operand.and_then(|name| constants.get(name.as_str())) else { continue };
@@ -169,6 +176,63 @@ fn check_made_sizes(graph: &Graph, limits: &Limits) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The same for `Range`, which makes as many numbers as fit between two.
+fn check_ranges(graph: &Graph, limits: &Limits) -> Result<(), Refusal> {
+    if !graph.node.iter().any(|node| node.op_type == "Range") {
+        return Ok(());
+    }
+    let mut constants: HashMap<&str, f64> =
+        graph.initializer.iter().filter_map(|tensor| Some((tensor.name.as_str(), scalar(tensor)?))).collect();
+    for node in graph.node.iter().filter(|node| node.op_type == "Constant") {
+        let value = node.attribute.iter().find_map(|attribute| match attribute.name.as_str() {
+            "value" => scalar(attribute.t.as_ref()?),
+            "value_int" => Some(attribute.i? as f64),
+            "value_float" => Some(f64::from(attribute.f?)),
+            _ => None,
+        });
+        if let (Some(output), Some(value)) = (node.output.first(), value) {
+            constants.insert(output, value);
+        }
+    }
+    for node in graph.node.iter().filter(|node| node.op_type == "Range") {
+        let [start, limit, delta] = node.input.as_slice() else { continue };
+        let [Some(start), Some(limit), Some(delta)] = [start, limit, delta].map(|name| constants.get(name.as_str()))
+        else {
+            continue;
+        };
+        let n = ((limit - start) / delta).ceil();
+        if n.is_nan() || n > limits.max_tensor_elements as f64 {
+            return Err(Refusal::TensorShape {
+                tensor: node.output.first().cloned().unwrap_or_default(),
+                reason: format!("Range makes {n} numbers"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The only number of a tensor.
+fn scalar(tensor: &Tensor) -> Option<f64> {
+    if product(&tensor.dims) != Some(1) {
+        return None;
+    }
+    let raw = tensor.raw_data.as_deref();
+    match tensor.data_type {
+        1 => raw
+            .map_or_else(|| tensor.float_data.first().copied(), |raw| Some(f32::from_le_bytes(raw.try_into().ok()?)))
+            .map(f64::from),
+        6 => raw
+            .map_or_else(|| tensor.int32_data.first().copied(), |raw| Some(i32::from_le_bytes(raw.try_into().ok()?)))
+            .map(f64::from),
+        7 => raw
+            .map_or_else(|| tensor.int64_data.first().copied(), |raw| Some(i64::from_le_bytes(raw.try_into().ok()?)))
+            .map(|value| value as f64),
+        11 => raw
+            .map_or_else(|| tensor.double_data.first().copied(), |raw| Some(f64::from_le_bytes(raw.try_into().ok()?))),
+        _ => None,
+    }
 }
 
 fn constant(attribute: &Attribute) -> Option<Vec<i64>> {

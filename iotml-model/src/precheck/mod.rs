@@ -19,6 +19,8 @@ use prost::Message as _;
 use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::Manifest;
+
 /// What an ONNX file may be at most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -53,6 +55,18 @@ impl Default for Limits {
     }
 }
 
+/// Checks `bytes` as opening the model would before an engine sees it: by themselves, and against a manifest where there is one.
+///
+/// # Errors
+/// [`Refusal`], which says what is wrong.
+pub fn check(bytes: Vec<u8>, manifest: Option<&Manifest>, limits: &Limits) -> Result<(), Refusal> {
+    let model = parse(&Bytes::from(bytes), limits)?;
+    match manifest {
+        Some(manifest) => Signature::of(&model, manifest).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Parses `bytes` and checks all that needs no manifest.
 pub(crate) fn parse(bytes: &Bytes, limits: &Limits) -> Result<proto::Model, Refusal> {
     let size = bytes.len() as u64;
@@ -61,7 +75,7 @@ pub(crate) fn parse(bytes: &Bytes, limits: &Limits) -> Result<proto::Model, Refu
     }
     scan::scan(bytes, limits)?;
     let model = proto::Model::decode(bytes.clone())?;
-    graph::check(&model, limits)?;
+    graph::check(&model, limits).map_err(Refusal::shortened)?;
     Ok(model)
 }
 

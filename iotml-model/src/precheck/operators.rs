@@ -173,7 +173,7 @@ pub(super) fn is_known(domain: &str, operator: &str) -> bool {
 pub(super) fn size_operand(operator: &str) -> Option<usize> {
     match operator {
         "ConstantOfShape" => Some(0),
-        "Expand" | "OneHot" | "Range" | "Tile" => Some(1),
+        "Expand" | "OneHot" | "Tile" => Some(1),
         _ => None,
     }
 }

@@ -147,3 +147,39 @@ pub enum Refusal {
         wanted: String,
     },
 }
+
+/// Characters of a name, and names of a list, that a message shows: a file may hold megabytes of them.
+const SHOWN: usize = 200;
+const LISTED: usize = 20;
+
+impl Refusal {
+    /// The same with long names cut.
+    pub(super) fn shortened(mut self) -> Self {
+        match &mut self {
+            Refusal::Operator { domain, operator, node } => [domain, operator, node].into_iter().for_each(cut),
+            Refusal::Opset { domain: name, .. }
+            | Refusal::Subgraph { node: name }
+            | Refusal::ExternalData { tensor: name }
+            | Refusal::ElementType { name, .. } => cut(name),
+            Refusal::Name { name, reader: other } | Refusal::TensorShape { tensor: name, reason: other } => {
+                cut(name);
+                cut(other);
+            }
+            Refusal::Shape { name, found, wanted, .. } => [name, found, wanted].into_iter().for_each(cut),
+            Refusal::Input { reason, available } | Refusal::Output { reason, available } => {
+                cut(reason);
+                available.truncate(LISTED);
+                available.iter_mut().for_each(cut);
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+fn cut(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(at);
+        text.push_str("...");
+    }
+}

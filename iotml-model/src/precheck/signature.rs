@@ -1,5 +1,7 @@
 //! The model's input and output against what the manifest says.
 
+use std::collections::HashSet;
+
 use super::Refusal;
 use super::graph::element_name;
 use super::proto::{Dimension, Graph, Model, TensorType, ValueInfo};
@@ -57,6 +59,10 @@ impl OutputSignature {
 impl Signature {
     /// Checks the graph's input and output against the manifest.
     pub(crate) fn of(model: &Model, manifest: &Manifest) -> Result<Self, Refusal> {
+        Self::find(model, manifest).map_err(Refusal::shortened)
+    }
+
+    fn find(model: &Model, manifest: &Manifest) -> Result<Self, Refusal> {
         let graph = model.graph.as_ref().ok_or(Refusal::NoGraph)?;
         let input = find_input(graph, manifest)?;
         let n_features = manifest.features.len();
@@ -83,7 +89,8 @@ impl Signature {
 
 fn find_input<'a>(graph: &'a Graph, manifest: &Manifest) -> Result<&'a ValueInfo, Refusal> {
     // Up to IR version 3 the initializers are listed among the inputs.
-    let is_fed = |input: &&ValueInfo| !graph.initializer.iter().any(|tensor| tensor.name == input.name);
+    let initialized: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let is_fed = |input: &&ValueInfo| !initialized.contains(input.name.as_str());
     let inputs: Vec<_> = graph.input.iter().filter(is_fed).collect();
     let available = || inputs.iter().map(|input| input.name.clone()).collect();
     if let Some(wanted) = manifest.inputs.first()
@@ -101,8 +108,9 @@ fn find_input<'a>(graph: &'a Graph, manifest: &Manifest) -> Result<&'a ValueInfo
 fn find_output<'a>(graph: &'a Graph, manifest: &Manifest) -> Result<&'a ValueInfo, Refusal> {
     let available = || graph.output.iter().map(|output| output.name.clone()).collect();
     let missing = |reason| Refusal::Output { reason, available: available() };
+    let made: HashSet<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
     for wanted in &manifest.outputs {
-        if !graph.output.iter().any(|output| output.name == wanted.name) {
+        if !made.contains(wanted.name.as_str()) {
             return Err(missing(format!("output `{}` of the manifest does not exist", wanted.name)));
         }
     }

@@ -140,6 +140,54 @@ fn results_of_an_absurd_size_are_refused() {
 }
 
 #[test]
+fn ranges_of_an_absurd_size_are_refused() {
+    let range = |start: i64, limit: i64, delta: i64| {
+        let mut model = scaled_copy(2, 1.0);
+        for (name, value) in [("start", start), ("limit", limit), ("delta", delta)] {
+            model = model.integers(name, &[value]);
+        }
+        model.node("Range", &["start", "limit", "delta"], &["range"])
+    };
+    for absurd in [range(0, 1 << 40, 1), range(-(1 << 40), 4, 1), range(4, -(1 << 40), -1), range(0, 0, 0)] {
+        assert_refused(&absurd, "tensor `range`: Range makes");
+    }
+    for fine in [range(0, 10, 3), range(10, 0, -1), range(10, 0, 1)] {
+        assert!(check(fine.build(), &Limits::default()).is_ok());
+    }
+}
+
+#[test]
+fn a_refusal_is_short_whatever_the_file_holds() {
+    let long = "n".repeat(1 << 20);
+    let tensors = (0..1_000).map(|n| format!("{long}{n}")).take(3);
+    let mut operator = scaled_copy(2, 1.0);
+    operator.graph().node[0].op_type = long.clone();
+    let many_axes = scaled_copy(2, 1.0).weights(&long, &[1; 100_000], &[1.0]);
+    let inputs = tensors.fold(scaled_copy(2, 1.0), |model, name| model.input(&name, &[None, Some(2)]));
+    let unmade = scaled_copy(2, 1.0).node("Relu", &[&long], &["z"]);
+    for model in [operator, many_axes, inputs, unmade] {
+        let text = refusal(&model);
+        assert!(text.len() < 10_000, "{} bytes", text.len());
+    }
+}
+
+#[test]
+fn a_hundred_thousand_inputs_and_weights_are_read_in_time() {
+    let mut model = scaled_copy(2, 1.0);
+    let input = model.graph().input[0].clone();
+    model
+        .graph()
+        .input
+        .extend(std::iter::repeat_n(super::proto::ValueInfo { name: "absent".into(), value_type: None }, 40_000));
+    model.graph().input.push(input);
+    let weight = model.graph().initializer[0].clone();
+    model.graph().initializer.extend(std::iter::repeat_n(weight, 40_000));
+    let begun = std::time::Instant::now();
+    assert_refused(&model, "exactly one input is needed");
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn names_that_nothing_makes_are_refused() {
     assert_refused(&scaled_copy(2, 1.0).node("Relu", &["nothing"], &["z"]), "`nothing`");
     let no_source =
