@@ -6,6 +6,8 @@
 //!
 //! No type of an MQTT client library stands in a public signature.
 
+#![forbid(unsafe_code)]
+
 mod connection;
 mod order;
 mod server;
@@ -18,6 +20,8 @@ mod trouble;
 pub mod embedded;
 pub mod sink;
 pub mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use connection::ConnectionConfig;
 pub use sink::{MqttSink, MqttSinkConfig};

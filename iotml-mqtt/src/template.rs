@@ -14,6 +14,9 @@ enum Part {
     Place(usize),
 }
 
+/// Each place may bring a whole topic of 64 KiB into every message.
+const MAX_PLACES: usize = 32;
+
 impl Template {
     /// Parses `text`; `what` names the setting in errors. A place must be one of `names`; `{{` and `}}` stand for braces.
     pub(crate) fn parse(what: &str, text: &str, names: &[&str]) -> Result<Self, ConfigError> {
@@ -43,6 +46,9 @@ impl Template {
                 parts.push(Part::Text(std::mem::take(&mut literal)));
             }
             parts.push(Part::Place(place));
+            if parts.iter().filter(|part| matches!(part, Part::Place(_))).count() > MAX_PLACES {
+                return Err(ConfigError::new(format!("{what} has more than {MAX_PLACES} places in braces")));
+            }
             rest = &rest[end + 1..];
         }
         literal.push_str(rest);
@@ -91,5 +97,6 @@ mod tests {
         assert_eq!(render("{bus}").unwrap_err(), "key \"{bus}\" uses {bus}; known here: {car}, {topic}");
         assert!(render("{car").unwrap_err().contains("without a `}`"));
         assert!(render("car}").unwrap_err().contains("without a `{`"));
+        assert_eq!(render(&"{car}".repeat(33)).unwrap_err(), "key has more than 32 places in braces");
     }
 }

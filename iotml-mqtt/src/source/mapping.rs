@@ -8,6 +8,9 @@ use iotml_core::error::ConfigError;
 use super::config::TopicConfig;
 use crate::template::Template;
 
+/// Levels of a filter, of which a topic may have more.
+const MAX_LEVELS: usize = 128;
+
 /// What one filter makes of the topics it matches.
 #[derive(Debug)]
 struct Route {
@@ -27,7 +30,7 @@ enum Level {
 
 /// All filters of a source, and what each makes of its topics.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     routes: Vec<Route>,
     /// Filters as they are subscribed to, in the order of the configuration.
     filters: Vec<String>,
@@ -35,10 +38,10 @@ pub(super) struct Mapping {
 
 /// Buffers that live as long as the connection, so that a message costs no allocation.
 #[derive(Debug, Default)]
-pub(super) struct Mapped {
+pub(crate) struct Mapped {
     captured: Vec<Range<usize>>,
     /// The key.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// The target; meaningless unless `has_target`.
     target: String,
     has_target: bool,
@@ -46,14 +49,14 @@ pub(super) struct Mapped {
 
 impl Mapped {
     /// Where the message should go, if its filter says so.
-    pub(super) fn target(&self) -> Option<&str> {
+    pub(crate) fn target(&self) -> Option<&str> {
         self.has_target.then_some(self.target.as_str())
     }
 }
 
 impl Mapping {
     /// Compiles the filters; `group` makes shared subscriptions of them.
-    pub(super) fn compile(topics: &[TopicConfig], group: Option<&str>) -> Result<Self, ConfigError> {
+    pub(crate) fn compile(topics: &[TopicConfig], group: Option<&str>) -> Result<Self, ConfigError> {
         if topics.is_empty() {
             return Err(ConfigError::new(
                 "topics is empty; name at least one filter, such as \"vehicles/sensor/data/{car}\"",
@@ -88,13 +91,13 @@ impl Mapping {
     }
 
     /// Filters as they are subscribed to.
-    pub(super) fn filters(&self) -> &[String] {
+    pub(crate) fn filters(&self) -> &[String] {
         &self.filters
     }
 
     /// Fills `mapped` by the first filter that matches `topic`, and says whether there is one. A topic that none matches is its
     /// own key: a broker sends such for as long as it remembers the filters of an earlier configuration.
-    pub(super) fn map(&self, topic: &str, mapped: &mut Mapped) -> bool {
+    pub(crate) fn map(&self, topic: &str, mapped: &mut Mapped) -> bool {
         mapped.key.clear();
         mapped.target.clear();
         mapped.has_target = false;
@@ -130,6 +133,9 @@ impl Route {
         let mut names = vec!["topic"];
         let mut levels = Vec::new();
         let n_levels = filter.split('/').count();
+        if n_levels > MAX_LEVELS {
+            return Err(ConfigError::new(format!("a filter has {n_levels} levels; at most {MAX_LEVELS} make sense")));
+        }
         for (at, level) in filter.split('/').enumerate() {
             let last = at + 1 == n_levels;
             if let Some(name) = level.strip_prefix('{').and_then(|level| level.strip_suffix('}')) {
@@ -257,6 +263,14 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_of_as_many_levels_as_mqtt_allows_is_mapped() {
+        let levels = "/".repeat(65_535);
+        let topics = [topic("{first}/{rest#}", Some("{rest}"), None)];
+        assert_eq!(map(&topics, &levels).0.len(), 65_534);
+        assert_eq!(map(&[topic("a/+", None, None)], &levels).0, levels);
+    }
+
+    #[test]
     fn filters_are_subscribed_to_without_names() {
         let topics = [topic("a/{b}/{c#}", None, None), topic("x", None, None)];
         let mapping = Mapping::compile(&topics, Some("g")).unwrap();
@@ -281,6 +295,8 @@ mod tests {
             let error = Mapping::compile(&[topic(filter, key, None)], None).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+        let deep = Mapping::compile(&[topic(&"+/".repeat(30_000), None, None)], None).unwrap_err().to_string();
+        assert!(deep.contains("30001 levels") && deep.len() < 200, "{deep}");
         let twice = [topic("a/+", None, None), topic("a/{b}", None, None)];
         assert!(Mapping::compile(&twice, None).unwrap_err().to_string().contains("a/+"));
     }

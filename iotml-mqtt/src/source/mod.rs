@@ -27,6 +27,9 @@ pub use config::{
     BackendKind, EmptyPayload, KeptHeaders, MqttSourceConfig, MqttVersion, Retained, SpoolConfig, TopicConfig,
 };
 
+#[cfg(feature = "testing")]
+pub(crate) use mapping::{Mapped, Mapping};
+
 use crate::trouble::Trouble;
 use backend::{Backend, Command, Shared};
 use counters::Counters;
