@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use iotml_core::error::ConfigError;
-use iotml_core::plugin::HumanDuration;
+use iotml_core::plugin::{ByteSize, HumanDuration};
 use iotml_core::schemars::{self, JsonSchema};
 use iotml_core::secret::Secret;
 use reqwest::{Certificate, Client, Url};
@@ -38,6 +38,9 @@ pub struct SchemaRegistryConfig {
     /// How long to wait for an answer.
     #[serde(default = "default_timeout")]
     pub timeout: HumanDuration,
+    /// Longer answers are refused; one holds a schema as text within JSON.
+    #[serde(default = "default_max_answer")]
+    pub max_answer_bytes: ByteSize,
 }
 
 /// Whom to trust on a connection to a schema registry with TLS.
@@ -52,6 +55,10 @@ fn default_timeout() -> HumanDuration {
     HumanDuration::from_secs(10)
 }
 
+fn default_max_answer() -> ByteSize {
+    ByteSize(2 << 20)
+}
+
 impl SchemaRegistryConfig {
     /// A registry without authentication.
     pub fn new(url: &str) -> Self {
@@ -63,6 +70,7 @@ impl SchemaRegistryConfig {
             token: None,
             tls: RegistryTlsConfig::default(),
             timeout: default_timeout(),
+            max_answer_bytes: default_max_answer(),
         }
     }
 

@@ -28,6 +28,9 @@ pub(super) enum HttpError {
     /// The registry answered that there is no such thing.
     #[error("{message}")]
     Missing { message: String },
+    /// The answer is longer than the limit.
+    #[error("{message}")]
+    TooLong { message: String },
     /// The registry answered no.
     #[error("{message}")]
     Refused {
@@ -40,7 +43,9 @@ pub(super) enum HttpError {
 impl From<HttpError> for SchemaRegistryError {
     fn from(error: HttpError) -> Self {
         match error {
-            HttpError::Missing { message } => SchemaRegistryError::Refused { message, source: None },
+            HttpError::Missing { message } | HttpError::TooLong { message } => {
+                SchemaRegistryError::Refused { message, source: None }
+            }
             HttpError::Refused { message, source } => SchemaRegistryError::Refused { message, source },
             HttpError::Unavailable { .. } => SchemaRegistryError::Unavailable { source: error.into() },
         }
@@ -89,9 +94,18 @@ impl Http {
             message: format!("no answer from {place}"),
             source: Some(error.without_url().into()),
         };
-        let answer = request.send().await.map_err(unanswered)?;
+        let mut answer = request.send().await.map_err(unanswered)?;
         let status = answer.status();
-        let text = answer.text().await.map_err(unanswered)?;
+        let limit = self.config.max_answer_bytes.0;
+        let mut text = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unanswered)? {
+            if text.len() + chunk.len() > limit {
+                let message = format!("{place} answered with more than {limit} bytes, the limit `max_answer_bytes`");
+                return Err(HttpError::TooLong { message });
+            }
+            text.extend_from_slice(&chunk);
+        }
+        let text = String::from_utf8_lossy(&text);
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| HttpError::Refused {
                 message: format!("{place} does not answer as a schema registry; check the path of its url"),

@@ -68,6 +68,7 @@ impl SchemaRegistry {
     async fn fetch(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
         let failed = |error: HttpError| match error {
             HttpError::Missing { .. } => SchemaRegistryError::Unknown { id },
+            HttpError::TooLong { message } => SchemaRegistryError::Unusable { id, message },
             error => error.into(),
         };
         let unusable = |message: String| SchemaRegistryError::Unusable { id, message };

@@ -175,6 +175,21 @@ async fn a_registry_that_is_down_is_tried_again_and_one_that_refuses_is_not() {
 }
 
 #[tokio::test]
+async fn inv_7_an_answer_without_an_end_makes_the_schema_unusable_and_nothing_else() {
+    let long: &'static str = "x".repeat(100_000).leak();
+    let mut config = SchemaRegistryConfig::new(&answers("200 OK", long).await);
+    config.max_answer_bytes = "64KiB".parse().unwrap();
+    let registry = Arc::new(SchemaRegistry::new(config).unwrap());
+    let error = registry.resolve(7).await.unwrap_err();
+    assert!(matches!(error, SchemaRegistryError::Unusable { id: 7, .. }), "{error:?}");
+    assert!(error.to_string().contains("more than 65536 bytes, the limit `max_answer_bytes`"), "{error}");
+    let mut decoder = ConfluentAvroDecoder::new(registry, ConfluentAvroDecoderConfig::default()).unwrap();
+    let raw = raw([Some(&[0, 0, 0, 0, 7, 1][..])]);
+    decoder.prepare(&raw).await.unwrap();
+    assert_eq!(decoder.decode(&raw).unwrap().rejected[0].cause.reason, Reason::WrongSchema);
+}
+
+#[tokio::test]
 async fn inv_10_a_password_is_sent_and_a_wrong_one_is_not_repeated() {
     let url = answers("secured", "").await;
     let mut config = SchemaRegistryConfig::new(&url);
