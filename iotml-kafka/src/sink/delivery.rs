@@ -45,6 +45,8 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     slots: RwLock<Slots>,
+    /// Sequentially consistent, as is `waited_for`: who waits writes the one and reads the other, who reports does it the other way
+    /// round, and with less each could miss what the other wrote.
     n_rows: AtomicUsize,
     /// Someone waits for a delivery, of whatever row.
     waited_for: AtomicBool,
@@ -71,7 +73,7 @@ impl Deliveries {
     /// Opens the count for one write of `n_rows`. They all count from now on: one by one the two threads would fight for the
     /// counters at every row.
     pub fn enqueue(&self, n_rows: usize) -> Enqueuing<'_> {
-        self.n_rows.fetch_add(n_rows, Ordering::AcqRel);
+        self.n_rows.fetch_add(n_rows, Ordering::SeqCst);
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.free.pop().unwrap_or(slots.pending.len());
         // The one more is for the enqueuing itself, so that the count cannot reach zero before its end.
@@ -85,7 +87,7 @@ impl Deliveries {
 
     /// Rows on their way.
     pub fn n_rows(&self) -> usize {
-        self.n_rows.load(Ordering::Acquire)
+        self.n_rows.load(Ordering::SeqCst)
     }
 
     /// To be called before the last look at what is waited for; then [`Deliveries::next`] misses nothing.
@@ -124,7 +126,7 @@ impl Deliveries {
     fn reported(&self, ticket: usize, error: Option<RDKafkaErrorCode>) {
         let row = ticket as u32;
         self.count_down(ticket >> ROW_BITS, error.map(|code| (row, code)));
-        self.n_rows.fetch_sub(1, Ordering::AcqRel);
+        self.n_rows.fetch_sub(1, Ordering::SeqCst);
         if self.waited_for.load(Ordering::SeqCst) && self.waited_for.swap(false, Ordering::SeqCst) {
             self.delivered.notify_one();
         }
@@ -141,7 +143,7 @@ impl Enqueuing<'_> {
 impl Drop for Enqueuing<'_> {
     fn drop(&mut self) {
         self.pending.n_left.fetch_sub(self.n_open, Ordering::AcqRel);
-        self.deliveries.n_rows.fetch_sub(self.n_open, Ordering::AcqRel);
+        self.deliveries.n_rows.fetch_sub(self.n_open, Ordering::SeqCst);
         self.deliveries.count_down(self.pending.slot, None);
     }
 }
@@ -174,6 +176,8 @@ impl ProducerContext for SinkContext {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -207,5 +211,116 @@ mod tests {
         deliveries.reported(ticket, None);
         assert_eq!(deliveries.slots.read().unwrap().free, [0]);
         assert_eq!(deliveries.enqueue(0).pending.slot, 0, "slots are used again");
+    }
+
+    /// What happens to a write, in this order but for reports, which may come any time after their row was handed over.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Step {
+        Enqueue,
+        HandOver(u32),
+        EndOfEnqueuing,
+        Reported(u32),
+    }
+
+    /// Two writes that share the slots: their steps in order, and those of their rows that are reported.
+    const WRITES: [(&[Step], u32); 2] = [
+        (&[Step::Enqueue, Step::HandOver(0), Step::HandOver(1), Step::EndOfEnqueuing], 2),
+        // Its second row is never handed over.
+        (&[Step::Enqueue, Step::HandOver(0), Step::EndOfEnqueuing], 1),
+    ];
+
+    /// Calls `each` with every order in which the steps of all writes can happen.
+    fn interleavings(order: &mut Vec<(usize, Step)>, each: &mut impl FnMut(&[(usize, Step)])) {
+        let happened = |order: &[(usize, Step)], write, step| order.contains(&(write, step));
+        let mut is_complete = true;
+        for (write, (steps, n_rows)) in WRITES.into_iter().enumerate() {
+            let next = steps.iter().find(|step| !happened(order, write, **step)).copied();
+            let reports = (0..n_rows).map(Step::Reported);
+            let may_come = |step: &Step| {
+                matches!(step, Step::Reported(row) if happened(order, write, Step::HandOver(*row)))
+                    && !happened(order, write, *step)
+            };
+            let possible: Vec<Step> = next.into_iter().chain(reports.filter(may_come)).collect();
+            for step in possible {
+                is_complete = false;
+                order.push((write, step));
+                interleavings(order, each);
+                order.pop();
+            }
+        }
+        if is_complete {
+            each(order);
+        }
+    }
+
+    #[test]
+    fn inv_1_a_write_is_done_with_its_last_report_and_not_before_in_every_interleaving() {
+        let mut n_orders = 0;
+        interleavings(&mut Vec::new(), &mut |order| {
+            n_orders += 1;
+            let deliveries = Deliveries::default();
+            let mut enqueuing: [Option<Enqueuing<'_>>; 2] = [None, None];
+            let mut pending: [Option<Arc<Pending>>; 2] = [None, None];
+            for (at, (write, step)) in order.iter().enumerate() {
+                match step {
+                    Step::Enqueue => {
+                        let begun = deliveries.enqueue(2);
+                        pending[*write] = Some(begun.pending.clone());
+                        enqueuing[*write] = Some(begun);
+                    }
+                    Step::HandOver(_) => enqueuing[*write].as_mut().unwrap().handed_over(),
+                    Step::EndOfEnqueuing => enqueuing[*write] = None,
+                    Step::Reported(row) => {
+                        let ticket = pending[*write].as_ref().unwrap().ticket(*row);
+                        deliveries.reported(ticket, (*row == 1).then_some(RDKafkaErrorCode::Fatal));
+                    }
+                }
+                for (write, (steps, n_rows)) in WRITES.into_iter().enumerate() {
+                    let n_wanted = steps.len() + n_rows as usize;
+                    let is_over = order[..=at].iter().filter(|(of, _)| *of == write).count() == n_wanted;
+                    let is_done =
+                        pending[write].as_ref().is_some_and(|pending| pending.n_left.load(Ordering::SeqCst) == 0);
+                    assert_eq!(is_done, is_over, "write {write} behind step {at} of {order:?}");
+                }
+            }
+            assert_eq!(deliveries.n_rows(), 0);
+            let slots = deliveries.slots.read().unwrap();
+            assert_eq!(slots.free.len(), slots.pending.len(), "every slot is free: {order:?}");
+            let failed = pending.map(|pending| pending.unwrap().done().now_or_never().expect("nothing to wait for"));
+            assert_eq!(failed, [vec![(1, RDKafkaErrorCode::Fatal)], vec![]]);
+        });
+        assert!(n_orders > 1_000, "{n_orders}");
+    }
+
+    #[test]
+    fn nobody_who_waits_for_deliveries_is_forgotten() {
+        let deliveries = Arc::new(Deliveries::default());
+        let (hand_over, tickets) = std::sync::mpsc::channel::<usize>();
+        let reporter = deliveries.clone();
+        let reporter =
+            std::thread::spawn(move || tickets.into_iter().for_each(|ticket| reporter.reported(ticket, None)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            for round in 0..20_000 {
+                let mut enqueuing = deliveries.enqueue(2);
+                for row in 0..2 {
+                    hand_over.send(enqueuing.pending.ticket(row)).unwrap();
+                    enqueuing.handed_over();
+                }
+                drop(enqueuing);
+                let emptied = async {
+                    while deliveries.n_rows() > 0 {
+                        deliveries.watch();
+                        if deliveries.n_rows() > 0 {
+                            deliveries.next().await;
+                        }
+                    }
+                };
+                let emptied = tokio::time::timeout(std::time::Duration::from_secs(20), emptied).await;
+                emptied.unwrap_or_else(|_| panic!("round {round}: a report woke nobody"));
+            }
+        });
+        drop(hand_over);
+        reporter.join().unwrap();
     }
 }
