@@ -10,17 +10,31 @@ from pathlib import Path
 from . import certificates, gather, ready
 
 USER = "iotml"
+# May do nothing before an ACL says so.
+LIMITED_USER = "limited"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class Kafka:
-    """Broker and controller in one process, on the ports `client` and `controller`; `tls` and the like ask for TLS, a log-in, or both.
+    """Broker and controller in one process, on the ports `client` and `controller`; the others ask for TLS, a log-in, or both, for a
+    client's certificate, or show a certificate that is not to be trusted.
 
     Clients of the ports `proxied_1` and `proxied_2` are told to come by the addresses in `IOTML_KAFKA_PROXIES`.
     """
 
     name = "kafka"
-    ports = ("client", "controller", "tls", "sasl", "sasl_tls", "proxied_1", "proxied_2")
+    ports = (
+        "client",
+        "controller",
+        "tls",
+        "sasl",
+        "sasl_tls",
+        "mutual_tls",
+        "expired_tls",
+        "elsewhere_tls",
+        "proxied_1",
+        "proxied_2",
+    )
 
     def gather(self) -> None:
         gather.java()
@@ -28,10 +42,13 @@ class Kafka:
 
     def prepare(self, home: Path, ports: dict) -> list:
         properties = home / "server.properties"
-        folder, password = certificates.make(home), _password(home)
-        parts = [folder / name for name in ("server.key", "server.pem", "ca.pem")]
-        (folder / "keystore.pem").write_text("".join(part.read_text() for part in parts), encoding="utf-8")
-        properties.write_text(_properties(home, ports) + _security(folder, password), encoding="utf-8")
+        folder = certificates.make(home)
+        passwords = {user: _password(home, user) for user in (USER, LIMITED_USER)}
+        for name in ("server", "expired", "elsewhere"):
+            parts = [folder / part for part in (f"{name}.key", f"{name}.pem", "ca.pem")]
+            keystore = "".join(part.read_text(encoding="utf-8") for part in parts)
+            (folder / f"{name}-keystore.pem").write_text(keystore, encoding="utf-8")
+        properties.write_text(_properties(home, ports) + _security(folder, passwords), encoding="utf-8")
         class_path = f"{gather.jars('kafka')}/*"
         log_settings = [
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -42,7 +59,8 @@ class Kafka:
             cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
             for mechanism in MECHANISMS[1:]:
-                tool += ["--add-scram", f"{mechanism}=[name={USER},password={password}]"]
+                for user, password in passwords.items():
+                    tool += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]
             with open(home / "log", "ab") as log:
                 subprocess.run(java + tool, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
         return [*java, "kafka.Kafka", str(properties)]
@@ -56,14 +74,19 @@ class Kafka:
             "IOTML_KAFKA_TLS": f"127.0.0.1:{ports['tls']}",
             "IOTML_KAFKA_SASL": f"127.0.0.1:{ports['sasl']}",
             "IOTML_KAFKA_SASL_TLS": f"127.0.0.1:{ports['sasl_tls']}",
+            "IOTML_KAFKA_MUTUAL_TLS": f"127.0.0.1:{ports['mutual_tls']}",
+            "IOTML_KAFKA_EXPIRED_TLS": f"127.0.0.1:{ports['expired_tls']}",
+            "IOTML_KAFKA_ELSEWHERE_TLS": f"127.0.0.1:{ports['elsewhere_tls']}",
             "IOTML_KAFKA_CERTIFICATES": str(home / "certificates"),
             "IOTML_KAFKA_USER": USER,
-            "IOTML_KAFKA_PASSWORD": _password(home),
+            "IOTML_KAFKA_PASSWORD": _password(home, USER),
+            "IOTML_KAFKA_LIMITED_USER": LIMITED_USER,
+            "IOTML_KAFKA_LIMITED_PASSWORD": _password(home, LIMITED_USER),
         }
 
 
-def _password(home: Path) -> str:
-    secret = home / "password"
+def _password(home: Path, user: str) -> str:
+    secret = home / f"password-{user}"
     if not secret.exists():
         secret.touch(mode=0o600)
         # Neither commas nor brackets, which StorageTool takes for its own.
@@ -71,16 +94,23 @@ def _password(home: Path) -> str:
     return secret.read_text(encoding="utf-8")
 
 
-def _security(folder: Path, password: str) -> str:
+def _security(folder: Path, passwords: dict) -> str:
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-    plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{password}";'
+    users = " ".join(f'user_{user}="{password}"' for user, password in passwords.items())
+    plain = f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
     modules = {"PLAIN": plain, "SCRAM-SHA-256": scram, "SCRAM-SHA-512": scram}
     lines = [
         f"sasl.enabled.mechanisms={','.join(MECHANISMS)}",
         "ssl.keystore.type=PEM",
-        f"ssl.keystore.location={folder}/keystore.pem",
+        f"ssl.keystore.location={folder}/server-keystore.pem",
         "ssl.truststore.type=PEM",
         f"ssl.truststore.location={folder}/ca.pem",
+        "listener.name.mutual_tls.ssl.client.auth=required",
+        f"listener.name.expired_tls.ssl.keystore.location={folder}/expired-keystore.pem",
+        f"listener.name.elsewhere_tls.ssl.keystore.location={folder}/elsewhere-keystore.pem",
+        # Everybody but the limited user may do everything.
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        f"super.users=User:ANONYMOUS;User:{USER};User:CN={USER}",
     ]
     for listener in ("sasl_plaintext", "sasl_ssl"):
         for mechanism in MECHANISMS:
@@ -91,8 +121,11 @@ def _security(folder: Path, password: str) -> str:
 def _properties(home: Path, ports: dict) -> str:
     client, controller = ports["client"], ports["controller"]
     secured = {"SSL": ports["tls"], "SASL_PLAINTEXT": ports["sasl"], "SASL_SSL": ports["sasl_tls"]}
-    advertised = f"PLAINTEXT://127.0.0.1:{client}" + "".join(f",{n}://127.0.0.1:{p}" for n, p in secured.items())
-    protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + "".join(f",{name}:{name}" for name in secured)
+    of_tls = {name.upper(): ports[name] for name in ("mutual_tls", "expired_tls", "elsewhere_tls")}
+    all_ports = {"PLAINTEXT": client, **secured, **of_tls}
+    advertised = ",".join(f"{name}://127.0.0.1:{port}" for name, port in all_ports.items())
+    protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"
+    protocols += "".join(f",{name}:{name}" for name in secured) + "".join(f",{name}:SSL" for name in of_tls)
     listeners = advertised
     for number, proxy in enumerate(filter(None, os.environ.get("IOTML_KAFKA_PROXIES", "").split(",")), start=1):
         listeners += f",PROXIED_{number}://127.0.0.1:{ports[f'proxied_{number}']}"
