@@ -32,6 +32,8 @@
 //! | tyres | ideal gas between 20 degC and the tyre's temperature, whole psi | `car.rs` |
 //! | accelerometers | `abs(a)` + road roughness that grows with speed | `car.rs` |
 
+#![forbid(unsafe_code)]
+
 pub mod avro;
 mod car;
 pub mod chain;

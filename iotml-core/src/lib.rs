@@ -16,6 +16,8 @@
 //! On every hop flows one type, the [`batch::Batch`]. The [`pipeline`] alone spawns, retries, sleeps and counts;
 //! the [`plugin::Registry`] maps the `type` names of a configuration to stages.
 
+#![forbid(unsafe_code)]
+
 pub mod batch;
 
 pub mod decode;

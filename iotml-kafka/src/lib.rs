@@ -13,9 +13,12 @@
 //! Any property of librdkafka is passed through under its own name ([`KafkaProperties`]), except those that would weaken
 //! these guarantees, which are refused by name. No type of the client library stands in a public signature.
 
+#![deny(unsafe_code)]
+
 mod client;
 mod delivery;
 #[cfg(feature = "embedded")]
+#[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod embedded;
 mod log;
 #[cfg(feature = "registry")]

@@ -6,7 +6,8 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::Reports;
+use super::refusal::{advice, known};
+use super::{KafkaProperties, Reports};
 
 /// Why a cluster could not be reached at start-up.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub(crate) enum ConnectError {
         source: Box<KafkaError>,
     },
     /// A broker answered and refused.
-    #[error("Kafka at {servers:?} refused the connection: {why}; check the sasl.* and ssl.* properties")]
+    #[error("Kafka at {servers:?} refused the connection: {why}")]
     Refused { servers: String, why: String },
 }
 
@@ -31,7 +32,7 @@ pub(crate) enum ConnectError {
 const PROPAGATION: Duration = Duration::from_secs(1);
 
 /// Waits until the cluster answers a request for the metadata of `topic` (of all topics where it is `None`), at most
-/// `timeout`. `serve` is called in between to let pending error reports through.
+/// `timeout`. `properties` say which brokers. `serve` is called in between to let pending error reports through.
 ///
 /// A topic that is unknown is asked for again for a moment, because a broker learns of new topics a little later than the
 /// controller says that they exist.
@@ -39,11 +40,11 @@ pub(crate) fn reach<C: ClientContext>(
     client: &Client<C>,
     reports: &Reports,
     serve: impl Fn(),
-    (servers, topic, timeout): (&str, Option<&str>, Duration),
+    (properties, topic, timeout): (&KafkaProperties, Option<&str>, Duration),
 ) -> Result<Metadata, ConnectError> {
     let start = Instant::now();
     loop {
-        let metadata = answered(client, reports, &serve, (servers, topic, timeout))?;
+        let metadata = answered(client, reports, &serve, (properties, topic, timeout))?;
         let is_unknown = metadata
             .topics()
             .iter()
@@ -60,8 +61,9 @@ fn answered<C: ClientContext>(
     client: &Client<C>,
     reports: &Reports,
     serve: &impl Fn(),
-    (servers, topic, timeout): (&str, Option<&str>, Duration),
+    (properties, topic, timeout): (&KafkaProperties, Option<&str>, Duration),
 ) -> Result<Metadata, ConnectError> {
+    let servers = properties.servers().unwrap_or_default();
     let start = Instant::now();
     // Short tries, so that a wrong password ends the wait at once.
     let mut patience = Duration::from_millis(250);
@@ -77,10 +79,13 @@ fn answered<C: ClientContext>(
             _ => reports.refusal(),
         };
         if let Some(why) = refused {
-            return Err(ConnectError::Refused { servers: servers.into(), why });
+            return Err(ConnectError::Refused { servers: servers.into(), why: advice(&why, properties) });
         }
         if start.elapsed() >= timeout {
             let why = reports.trouble().unwrap_or_else(|| error.to_string());
+            if let Some(advice) = known(&why, properties) {
+                return Err(ConnectError::Refused { servers: servers.into(), why: advice.into() });
+            }
             return Err(ConnectError::Unreachable {
                 servers: servers.into(),
                 waited: timeout,

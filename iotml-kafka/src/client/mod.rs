@@ -4,7 +4,9 @@ mod class;
 mod connect;
 mod member;
 mod properties;
+#[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod queue;
+mod refusal;
 mod reports;
 
 pub(crate) use class::{Verdict, verdict};

@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::refusal::is_alert;
+
 /// Keeps the last connection error, so that a failed start can say why instead of "timed out".
 #[derive(Debug, Default)]
 pub(crate) struct Reports(Mutex<Last>);
@@ -23,6 +25,7 @@ impl Reports {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => last.refusal = Some(text.to_owned()),
+            _ if is_alert(text) => last.refusal = Some(text.to_owned()),
             // "1/1 brokers are down" hides the reason that came just before it.
             Some(RDKafkaErrorCode::AllBrokersDown) if last.trouble.is_some() => {}
             _ => last.trouble = Some(text.to_owned()),

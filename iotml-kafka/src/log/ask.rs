@@ -32,10 +32,10 @@ pub(super) struct Facts {
 impl Ask<'_> {
     /// What the broker says of the topic. Waits for a broker, at most the configured time.
     pub fn facts(&self) -> Result<Facts, LogError> {
-        let Settings { servers, config, .. } = self.settings;
+        let Settings { config, .. } = self.settings;
         let serve = || drop(self.consumer.poll(Duration::ZERO));
         let (client, reports) = (self.consumer.client(), &self.consumer.context().reports);
-        let metadata = reach(client, reports, serve, (servers, Some(&config.topic), config.connect_timeout.0));
+        let metadata = reach(client, reports, serve, (&config.kafka, Some(&config.topic), config.connect_timeout.0));
         let metadata = metadata.map_err(|error| {
             let message = error.to_string();
             let source = match error {

@@ -24,6 +24,7 @@ mod config;
 mod context;
 mod error;
 mod feed;
+#[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod native;
 mod progress;
 mod range;

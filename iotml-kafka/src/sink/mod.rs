@@ -4,6 +4,7 @@
 mod config;
 mod create;
 mod delivery;
+#[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod handles;
 mod produce;
 mod producer;
@@ -145,7 +146,7 @@ async fn check(settings: &Settings, topic: Option<&String>) -> Result<(), SinkEr
     let (settings, topic) = (settings.clone(), topic.cloned());
     let checked = tokio::task::spawn_blocking(move || {
         let Producing { producer, deliveries, .. } = Producing::new(&settings.client)?;
-        let what = (settings.servers.as_str(), topic.as_deref(), settings.config.connect_timeout.0);
+        let what = (&settings.config.kafka, topic.as_deref(), settings.config.connect_timeout.0);
         let metadata = reach(producer.client(), &deliveries.reports, || {}, what)
             .map_err(|error| SinkError::fatal_from(error.to_string(), error))?;
         let Some(name) = topic else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! The Kafka source: a thread of its own fetches batches; the pipeline takes them and acknowledges positions.
 
 mod begin;
+#[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod commits;
 mod config;
 mod context;
@@ -240,7 +241,7 @@ fn connect(settings: &Settings) -> Result<FetchConsumer, SourceError> {
     // Without a time-out a poll would end at the first log line, in front of the error that says what is wrong.
     let serve = || while consumer.poll(std::time::Duration::from_millis(20)).is_some() {};
     let ask = |topic: Option<&str>| {
-        reach(consumer.client(), &consumer.context().reports, serve, (&settings.servers, topic, patience))
+        reach(consumer.client(), &consumer.context().reports, serve, (&settings.config.kafka, topic, patience))
     };
     let refuse = |error: ConnectError| SourceError::fatal_from(error.to_string(), error);
     if names.is_empty() {

@@ -16,6 +16,7 @@ mod log_bad;
 mod reading;
 mod rebalance;
 mod replay;
+mod rights;
 mod schemas;
 mod security;
 mod subjects;

@@ -25,9 +25,10 @@ fn log_in(mechanism: &str, password: &str) -> Option<Properties> {
     Some(named.into())
 }
 
-fn certificate(name: &str) -> Option<(&'static str, String)> {
-    let folder = PathBuf::from(servers::server("IOTML_KAFKA_CERTIFICATES")?);
-    Some(("ssl.ca.location", folder.join(name).display().to_string()))
+/// A property that names a file of the servers' certificates.
+fn certificate(property: &'static str, name: &str) -> (&'static str, String) {
+    let folder = PathBuf::from(servers::server("IOTML_KAFKA_CERTIFICATES").unwrap());
+    (property, folder.join(name).display().to_string())
 }
 
 fn protocol(name: &str) -> (&'static str, String) {
@@ -101,40 +102,102 @@ async fn the_right_password_reads_and_writes_by_every_mechanism() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_right_authority_reads_and_writes_with_and_without_a_log_in() {
-    let (Some(tls), Some(both), Some(password), Some(ca)) = (
-        servers::server("IOTML_KAFKA_TLS"),
-        servers::server("IOTML_KAFKA_SASL_TLS"),
-        servers::server("IOTML_KAFKA_PASSWORD"),
-        certificate("ca.pem"),
-    ) else {
-        return;
-    };
-    works(&tls, vec![protocol("SSL"), ca.clone()]).await;
-    let mut properties = log_in("SCRAM-SHA-512", &password).unwrap();
-    properties.extend([protocol("SASL_SSL"), ca]);
-    works(&both, properties).await;
+/// Every secured listener and what opens it.
+struct Secured {
+    tls: String,
+    mutual: String,
+    expired: String,
+    elsewhere: String,
+    sasl: String,
+    both: String,
+    password: String,
+}
+
+impl Secured {
+    fn find() -> Option<Self> {
+        let server = |name: &str| servers::server(&format!("IOTML_KAFKA_{name}"));
+        Some(Self {
+            tls: server("TLS")?,
+            mutual: server("MUTUAL_TLS")?,
+            expired: server("EXPIRED_TLS")?,
+            elsewhere: server("ELSEWHERE_TLS")?,
+            sasl: server("SASL")?,
+            both: server("SASL_TLS")?,
+            password: server("PASSWORD")?,
+        })
+    }
+}
+
+/// TLS that trusts the authority of this name, with whatever more.
+fn tls(ca: &str, more: impl IntoIterator<Item = (&'static str, String)>) -> Properties {
+    let authority = certificate("ssl.ca.location", &format!("{ca}.pem"));
+    [protocol("SSL"), authority].into_iter().chain(more).collect()
+}
+
+/// What a client shows of itself.
+fn shown(name: &str) -> Properties {
+    vec![
+        certificate("ssl.certificate.location", &format!("{name}.pem")),
+        certificate("ssl.key.location", &format!("{name}.key")),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inv_10_a_wrong_password_is_one_clear_message_without_the_password() {
-    let Some(address) = servers::server("IOTML_KAFKA_SASL") else { return };
+async fn the_right_authority_client_and_password_read_and_write() {
+    let Some(at) = Secured::find() else { return };
+    works(&at.tls, tls("ca", [])).await;
+    works(&at.mutual, tls("ca", shown("client"))).await;
     for mechanism in MECHANISMS {
-        let mut properties = log_in(mechanism, "hunter2").unwrap();
-        properties.push(protocol("SASL_PLAINTEXT"));
-        for text in refused(&address, properties, "hunter2").await {
-            assert!(text.contains("check the sasl.* and ssl.* properties"), "{text}");
-        }
+        let mut properties = tls("ca", log_in(mechanism, &at.password).unwrap());
+        properties[0] = protocol("SASL_SSL");
+        works(&at.both, properties).await;
     }
 }
 
+/// Every way to be refused, and what a user is told: the rows of the table in docs/security.md.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_authority_is_one_clear_message() {
-    let (Some(address), Some(other)) = (servers::server("IOTML_KAFKA_TLS"), certificate("other-ca.pem")) else {
-        return;
-    };
-    for text in refused(&address, vec![protocol("SSL"), other], "PRIVATE KEY").await {
-        assert!(text.contains("certificate") && text.contains("check the sasl.* and ssl.* properties"), "{text}");
+async fn inv_10_every_refusal_is_one_clear_message_and_documented() {
+    const WRONG: &str = "hunter2";
+    let Some(at) = Secured::find() else { return };
+    let mut cases: Vec<(String, &str, Properties)> = vec![
+        ("Kafka: wrong authority".into(), &at.tls, tls("other-ca", [])),
+        ("Kafka: expired certificate".into(), &at.expired, tls("ca", [])),
+        ("Kafka: certificate of another host".into(), &at.elsewhere, tls("ca", [])),
+        ("Kafka: no client certificate".into(), &at.mutual, tls("ca", [])),
+        ("Kafka: client certificate of a wrong authority".into(), &at.mutual, tls("ca", shown("stranger"))),
+        ("Kafka: TLS on a port without it".into(), &at.sasl, tls("ca", [])),
+        ("Kafka: no TLS on a port with it".into(), &at.tls, vec![]),
+    ];
+    for mechanism in MECHANISMS {
+        let wrong = log_in(mechanism, WRONG).unwrap();
+        let plain = [protocol("SASL_PLAINTEXT")].into_iter().chain(wrong.clone()).collect();
+        cases.push((format!("Kafka: wrong password, {mechanism}"), &at.sasl, plain));
+        let mut over_tls = tls("ca", wrong);
+        over_tls[0] = protocol("SASL_SSL");
+        cases.push((format!("Kafka: wrong password, {mechanism} over TLS"), &at.both, over_tls));
     }
+    let mut rows = Vec::new();
+    for (case, address, properties) in cases {
+        rows.extend(refused(address, properties, WRONG).await.map(|message| row(&case, &message, address)));
+    }
+    documented(&rows);
+}
+
+/// Finds the rows in the table of docs/security.md.
+fn documented(rows: &[String]) {
+    let docs = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md")).unwrap();
+    let missing: Vec<&str> =
+        rows.iter().map(String::as_str).filter(|row| !docs.lines().any(|line| line == *row)).collect();
+    assert!(missing.is_empty(), "docs/security.md lacks\n{}", missing.join("\n"));
+}
+
+fn row(case: &str, message: &str, address: &str) -> String {
+    format!("| {case} | {} |", message.replace(address, "HOST:PORT"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_name_is_checked_unless_told_otherwise() {
+    let Some(at) = Secured::find() else { return };
+    let unchecked = ("ssl.endpoint.identification.algorithm", "none".to_owned());
+    works(&at.elsewhere, tls("ca", [unchecked])).await;
 }

@@ -15,6 +15,7 @@ mod publisher;
 mod reader;
 mod refusal;
 mod restart;
+mod security;
 mod sink;
 #[cfg(feature = "paho")]
 mod spooled;
