@@ -6,6 +6,7 @@ mod exactly_once;
 mod letters;
 mod quickstart;
 mod replay;
+mod secrets;
 mod streams;
 mod worker;
 
