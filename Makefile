@@ -16,7 +16,7 @@ CHAOS_FLAGS = --broker $(or $(BROKER),mosquitto) --seeds $(or $(SEEDS),5) $(if $
 	$(if $(EARLY_ACK),--early-ack) $(if $(HANG),--hang $(HANG)) --results $(or $(RESULTS),target/chaos.jsonl)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-all check check-python chaos bench train wheel python stubs servers-up servers-down venv packages
+.PHONY: help demo test test-python test-all check check-python deny chaos fuzz bench train wheel python stubs servers-up servers-down venv packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +30,11 @@ test: packages ## all tests and examples against real servers, which it fetches,
 test-python: packages ## those of the Python module alone: its wheel, beside TensorFlow
 	@$(WITH_ENV) deploy/run-tests python
 
-test-all: ## everything that continuous integration runs, more kills, docs/extending.md to the letter, PyTorch (3 GB of packages)
+test-all: ## everything that continuous integration runs, more kills, docs/extending.md to the letter, PyTorch (3 GB), ten seconds of each fuzz target
 	@IOTML_KILLS=$${IOTML_KILLS:-20} .ci/run
 	@$(WITH_ENV) deploy/check-extending
 	@$(WITH_ENV) deploy/run-tests torch
+	@$(WITH_ENV) fuzz/run 0.17
 
 check: packages ## fmt, clippy, tests on the embedded servers, docs
 	@$(WITH_ENV) cargo fmt --all --check
@@ -47,6 +48,12 @@ check-python: packages ## the types of the Python module, its stubs against what
 chaos: packages ## faults against real servers, resumed where it was; SEEDS=50 FIRST=1 BROKER=mosquitto|hivemq EARLY_ACK=1 HANG=60
 	@$(WITH_ENV) cargo build --locked -p iotml-examples -p iotml-chaos --bin worker --bin early_ack_worker
 	@$(WITH_ENV) cargo run --locked -p iotml-chaos --bin chaos -- $(CHAOS_FLAGS)
+
+deny: ## licences, bans and sources of all dependencies, by cargo-deny
+	@deploy/deny
+
+fuzz: packages ## every fuzz target for MINUTES=10, one after the other (fuzz/README.md)
+	@$(WITH_ENV) fuzz/run $(or $(MINUTES),10)
 
 bench: packages ## the stages by Criterion, then the whole chain beside its peers on a real Kafka
 	@$(WITH_ENV) cargo bench --locked -p iotml-benches

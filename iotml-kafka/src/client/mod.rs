@@ -2,6 +2,7 @@
 
 mod class;
 mod connect;
+#[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod member;
 mod properties;
 #[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
