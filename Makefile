@@ -27,11 +27,13 @@ demo: packages ## cars, bridge, scoring and alerts in one process; CARS= RATE= S
 test: packages ## all tests and examples against real servers, which it fetches, starts and stops
 	@$(WITH_ENV) deploy/run-tests
 
-test-python: packages ## those of the Python module alone: its wheel, beside TensorFlow
+test-python: packages ## the Python module: its types, and its tests on the wheel beside TensorFlow (1.5 GB of packages)
+	@deploy/python/check-types
 	@$(WITH_ENV) deploy/run-tests python
 
-test-all: ## everything that continuous integration runs, more kills, docs/extending.md to the letter, PyTorch (3 GB), ten seconds of each fuzz target
+test-all: ## what continuous integration runs, the Python module with PyTorch (3 GB), more kills, docs/extending.md to the letter, some fuzzing
 	@IOTML_KILLS=$${IOTML_KILLS:-20} .ci/run
+	@$(MAKE) --no-print-directory test-python
 	@$(WITH_ENV) deploy/check-extending
 	@$(WITH_ENV) deploy/run-tests torch
 	@$(WITH_ENV) fuzz/run 0.17
