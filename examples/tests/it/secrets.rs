@@ -100,6 +100,7 @@ impl Scene {
             planted("a line of ssl.key.pem", "", key.lines().nth(1).unwrap().to_owned()),
             planted("route sink password", "iotml", "hunter-mqtt-9".to_owned()),
             planted("decode.registry.token", "", "hunter-token-10".to_owned()),
+            planted("http.token", "", "hunter-http-token-13".to_owned()),
             planted("a misspelt key", "", "hunter-misspelt-11".to_owned()),
             planted("a value from a file", "", "hunter-file-8".to_owned()),
             planted("wrong sasl.password", "iotml", "hunter-wrong-12".to_owned()),
@@ -130,10 +131,12 @@ impl Scene {
         let certificate = std::fs::read_to_string(self.path("client.pem")).unwrap();
         let key = std::fs::read_to_string(self.path("client.key")).unwrap();
         let password = self.secret("source.password");
+        let token = self.secret("http.token");
         format!(
             r#"[pipeline]
 name = "{topic}"
 "errors.tolerance" = "all"
+restart_max = 0
 [source]
 type = "mqtt"
 server = "mqtt://{mqtt}"
@@ -144,7 +147,7 @@ topics = [{{ filter = "{topic}/{{car}}", key = "{{car}}" }}]
 type = "confluent_avro"
 [decode.registry]
 url = "{registry}"
-user = "scoring"
+username = "scoring"
 password = "${{file:{properties}:registry}}"
 [[route]]
 name = "out"
@@ -185,6 +188,7 @@ create_topics = {{ partitions = 1 }}
 debug = "all"
 [http]
 listen = "127.0.0.1:0"
+token = "{token}"
 [log]
 level = "trace"
 format = "{log}"
@@ -228,18 +232,35 @@ fn works(scene: &Scene, log: &str, seen: &mut Seen) {
     let address = address.unwrap();
     let late = Instant::now() + PATIENCE;
     let wait_for = |text: &str| {
-        while !get(&address, "/healthz").contains(text) {
-            assert!(Instant::now() < late, "{}", get(&address, "/healthz"));
+        while !get(&address, "/healthz", None).contains(text) {
+            assert!(Instant::now() < late, "{}", get(&address, "/healthz", None));
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    while !get(&address, "/readyz").starts_with("HTTP/1.1 200 ") {
-        assert!(Instant::now() < late, "{}", get(&address, "/readyz"));
+    while !get(&address, "/readyz", None).starts_with("HTTP/1.1 200 ") {
+        assert!(Instant::now() < late, "{}", get(&address, "/readyz", None));
     }
     publish(scene);
     wait_for("delivered 1 + dead-lettered 2");
-    for path in ["/metrics", "/healthz", "/readyz", "/nowhere"] {
-        seen.add(format!("{path} with {log} logs"), get(&address, path));
+    let name = &scene.topic;
+    let paths = ["", "/config", "/status", "/tasks", "/tasks/0/status", "/offsets"]
+        .map(|path| format!("/connectors/{name}{path}"));
+    let more = ["/metrics", "/healthz", "/readyz", "/audit", "/connectors?expand=info&expand=status", "/nowhere"]
+        .map(str::to_owned);
+    for path in paths.iter().chain(&more) {
+        for token in [Some(scene.secret("http.token")), Some("hunter-wrong-http-token"), None] {
+            let answer = get(&address, path, token);
+            let is_open = ["/metrics", "/healthz", "/readyz"].contains(&path.as_str());
+            let is_let_in = is_open || token == Some(scene.secret("http.token"));
+            assert_eq!(answer.starts_with("HTTP/1.1 401 "), !is_let_in, "{path} with {token:?}: {answer}");
+            seen.add(format!("{path} with {log} logs"), answer);
+        }
+    }
+    let url = format!("http://{address}");
+    for command in ["audit", "status"] {
+        let output = scene.command(&[command, &url]).env("IOTML_TOKEN", scene.secret("http.token")).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        seen.add(format!("worker {command}"), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
     }
     let terminated = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
     assert!(terminated.success());
@@ -284,9 +305,10 @@ fn outgoing(payloads: &[&[u8]]) -> Outgoing {
     Outgoing { batch: Batch::undecoded(Arc::new(raw)), messages: Arc::new(messages) }
 }
 
-fn get(address: &str, path: &str) -> String {
+fn get(address: &str, path: &str, token: Option<&str>) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let token = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{token}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -389,7 +411,7 @@ fn inv_10_no_secret_is_in_anything_that_a_worker_says_serves_or_writes() {
             }
         });
         let change = |config: String| {
-            let start = config.find("user = \"scoring\"").unwrap();
+            let start = config.find("username = \"scoring\"").unwrap();
             let end = start + config[start..].find("[[route]]").unwrap();
             format!("{}{token}\n{}", &config[..start], &config[end..]).replace(&scene.registry, &registry)
         };
@@ -409,8 +431,8 @@ fn inv_10_no_secret_is_in_anything_that_a_worker_says_serves_or_writes() {
         ("a misspelt key", "username = \"iotml\"\npassword = ", format!("pasword = \"{misspelt}\"\npassword = ")),
         (
             "a list for a password",
-            "user = \"scoring\"\npassword = ",
-            format!("user = \"scoring\"\ntoken = [\"{misspelt}\"]\npassword = "),
+            "username = \"scoring\"\npassword = ",
+            format!("username = \"scoring\"\ntoken = [\"{misspelt}\"]\npassword = "),
         ),
         ("a user in an address", "server = \"mqtt://", format!("server = \"mqtt://me:{misspelt}@")),
         ("no TOML", "[dead_letter]\n", format!("[dead_letter]\npassword = {misspelt}\n")),
