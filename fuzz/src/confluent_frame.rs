@@ -2,8 +2,8 @@ use std::sync::{Arc, LazyLock};
 
 use apache_avro::{Schema, from_avro_datum};
 use iotml_core::async_trait;
-use iotml_core::decode::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig, Decoder, ResolveError, SchemaResolver};
-use iotml_core::error::Reason;
+use iotml_core::decode::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig, Decoder, SchemaResolver};
+use iotml_core::error::{Reason, SchemaRegistryError};
 
 use crate::input::messages;
 use crate::rows::{Fate, decode};
@@ -25,11 +25,11 @@ struct Shelf;
 
 #[async_trait]
 impl SchemaResolver for Shelf {
-    async fn resolve(&self, id: u32) -> Result<Arc<str>, ResolveError> {
+    async fn resolve(&self, id: u32) -> Result<Arc<str>, SchemaRegistryError> {
         match (id as usize).checked_sub(1).and_then(|at| SCHEMAS.get(at)) {
             Some(json) => Ok(Arc::from(*json)),
-            None if id == 9 => Err(ResolveError::Unusable { id, message: "it is of type PROTOBUF".to_owned() }),
-            None => Err(ResolveError::Unknown { id }),
+            None if id == 9 => Err(SchemaRegistryError::Unusable { id, message: "it is of type PROTOBUF".to_owned() }),
+            None => Err(SchemaRegistryError::Unknown { id }),
         }
     }
 }

@@ -90,7 +90,7 @@ async fn the_documented_rights_of_a_source_are_enough_and_each_is_needed() {
     let Some(limited) = Limited::find() else { return };
     let (topic, group) = (limited.cluster.topic(1, &[]).await, unique("group"));
     limited.cluster.produce(&topic, numbered(0..1)).await;
-    let error = limited.source(&topic, &group).await.err().expect("no right to read");
+    let error = limited.source(&topic, &group).await.expect_err("no right to read");
     limited.refused("source without Read on its topic", &error, error.class());
 
     limited.allow(&[&format!("TOPIC {topic} READ")]).await;
@@ -131,7 +131,7 @@ async fn the_documented_rights_of_a_sink_are_enough_and_each_is_needed() {
     let Some(limited) = Limited::find() else { return };
     let topic = limited.cluster.topic(1, &[]).await;
     let config = |topic: &str| KafkaSinkConfig::new(&limited.address, Some(topic));
-    let error = limited.sink(config(&topic)).await.err().expect("no right to write");
+    let error = limited.sink(config(&topic)).await.expect_err("no right to write");
     limited.refused("sink without Write on its topic", &error, error.class());
     limited.allow(&[&format!("TOPIC {topic} WRITE")]).await;
     until("the topic may be written", async || limited.sink(config(&topic)).await.is_ok()).await;
@@ -143,7 +143,7 @@ async fn the_documented_rights_of_a_sink_are_enough_and_each_is_needed() {
     let new = unique("created");
     let creation = || TopicCreation { partitions: Some(1), replication: None, config: Default::default() };
     let creating = || KafkaSinkConfig { create_topics: Some(creation()), ..config(&new) };
-    let error = limited.sink(creating()).await.err().expect("no right to create");
+    let error = limited.sink(creating()).await.expect_err("no right to create");
     limited.refused("sink without Create", &error, error.class());
     limited.allow(&[&format!("TOPIC {new} CREATE"), &format!("TOPIC {new} WRITE")]).await;
     until("the topic may be created", async || limited.sink(creating()).await.is_ok()).await;
