@@ -4,6 +4,7 @@ What is compiled; users import `iotml`, which re-exports it.
 
 from collections.abc import Hashable, Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
 from _typeshed import SupportsGetItem
@@ -17,8 +18,17 @@ __all__ = [
     "Batch",
     "EmbeddedKafka",
     "EmbeddedMqtt",
+    "FileRange",
+    "FileReader",
+    "LogBatch",
+    "LogRange",
+    "LogRead",
+    "LogReader",
+    "LogStats",
+    "LogStream",
     "Pipeline",
     "Prediction",
+    "Rejection",
     "Scorer",
     "Stats",
     "Task",
@@ -87,6 +97,12 @@ class Batch:
     def offsets(self, /) -> NDArray[int64]:
         """
         Kafka offset or MQTT packet id of each row, `int64`; -1 where there is none.
+        """
+    @property
+    def partition_names(self, /) -> list[str | None]:
+        """
+        Name of the partition that the state of each row belongs to, as a stage's `snapshot`, `restore` and `forget` are given
+        it; `None` where the source has no partitions that could move, and in sinks.
         """
     @property
     def partitions(self, /) -> NDArray[int32]:
@@ -158,6 +174,360 @@ class EmbeddedMqtt:
         """
         Ends the broker; what it kept is gone.
         """
+
+@final
+class FileRange:
+    """
+    Rows of files: a value that is printed, stored and read again. A file that has changed since is refused.
+
+    Each file is given as ``(path, start, end, size)``: rows from ``start`` up to, but not including, ``end``, and the file's
+    size in bytes.
+    """
+    def __eq__(self, other: object, /) -> bool | None: ...
+    def __ge__(self, other: object, /) -> bool | None: ...
+    def __gt__(self, other: object, /) -> bool | None: ...
+    def __hash__(self, /) -> int: ...
+    def __le__(self, other: object, /) -> bool | None: ...
+    def __lt__(self, other: object, /) -> bool | None: ...
+    def __ne__(self, other: object, /) -> bool | None: ...
+    def __new__(
+        cls, /, files: SupportsGetItem[int, tuple[str | PathLike[str], SupportsIndex, SupportsIndex, SupportsIndex]]
+    ) -> FileRange: ...
+    def __reduce__(self, /) -> tuple[type, tuple[list[tuple[Path, int, int, int]]]]: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def files(self, /) -> list[tuple[Path, int, int, int]]:
+        """
+        ``(path, start, end, size)`` of each file.
+        """
+    @classmethod
+    def from_dict(cls, /, document: "Mapping[str, Any]") -> FileRange:
+        """
+        The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
+        """
+    @property
+    def n_offsets(self, /) -> int:
+        """
+        Number of rows.
+        """
+    def only(self, /, numbers: SupportsGetItem[int, SupportsIndex]) -> FileRange:
+        """
+        The same range with these files only, by their numbers; the others stay, without rows.
+        """
+    def to_dict(self, /) -> "dict[str, Any]":
+        """
+        What `from_dict` takes; it is fit for JSON.
+        """
+
+@final
+class FileReader:
+    """
+    Parquet and Avro container files, as `iotml.FileLog` describes them in JSON.
+    """
+    def __new__(cls, /, options: str) -> FileReader:
+        """
+        Raises `ConfigError` naming what is wrong with the options.
+        """
+    def range(
+        self,
+        /,
+        *,
+        last: SupportsIndex | None = None,
+        offsets: dict[SupportsIndex, tuple[SupportsIndex, SupportsIndex]] | None = None,
+    ) -> FileRange:
+        """
+        The rows that are meant: all, the ``last`` so many, or ``(start, end)`` of each file by its number.
+
+        Raises `SourceError` if a file cannot be read.
+        """
+    def read(self, /, range: FileRange, rows: str) -> LogRead:
+        """
+        Begins to read; ``rows`` says in JSON what to make of the rows. What goes wrong is raised by the first batch.
+        """
+
+@final
+class LogBatch:
+    """
+    Rows read from a log, in order: by partition, then offset.
+
+    `len(batch)` is the number of rows. Whatever reads Arrow (pyarrow, polars, pandas, DuckDB) reads the batch itself: the
+    columns as they were decoded, not scaled, and the columns `_key`, `_partition`, `_offset` and `_time`.
+    """
+    def __arrow_c_array__(self, /, requested_schema: Any | None = None) -> tuple[CapsuleType, CapsuleType]:
+        """
+        The columns by Arrow's PyCapsule interface. A requested schema is not looked at, as the interface allows.
+        """
+    def __getitem__(self, name: str, /) -> NDArray[Any]:
+        """
+        The column called ``name`` as it was decoded and not scaled, one value a row, read-only. Missing numbers are NaN, missing
+        times NaT, missing texts and booleans ``None``.
+
+        Raises `UnknownColumnError`, a ``KeyError``, which names the columns there are, and ``TypeError`` for a type that NumPy
+        has none for, such as a list.
+        """
+    def __len__(self, /) -> int: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def columns(self, /) -> list[str]:
+        """
+        Names of the columns that were decoded.
+        """
+    @property
+    def keys(self, /) -> list:
+        """
+        Key of each row, ``None`` where it has none.
+        """
+    @property
+    def offsets(self, /) -> NDArray[int64]:
+        """
+        ``(n,)`` int64: the offset of each row, or its number in its file.
+        """
+    @property
+    def partitions(self, /) -> NDArray[int32]:
+        """
+        ``(n,)`` int32: the Kafka partition of each row, or the number of its file.
+        """
+    @property
+    def target(self, /) -> NDArray[float32] | None:
+        """
+        ``(n, n_features)`` float32: the row that came after each window. ``None`` without windows.
+        """
+    @property
+    def timestamps(self, /) -> NDArray[datetime64]:
+        """
+        ``(n,)`` datetime64[ms]: the time of each message in UTC; NaT where it has none.
+        """
+    def to_arrow(self, /) -> Any:
+        """
+        The batch as a `pyarrow.RecordBatch`. Needs pyarrow: ``pip install 'iotml[arrow]'``.
+        """
+    @property
+    def x(self, /) -> NDArray[float32] | None:
+        """
+        ``(n, n_features)`` float32, scaled as the features say; where windows were asked for ``(n, look_back, n_features)``,
+        the oldest row first. ``None`` without features.
+        """
+    @property
+    def y(self, /) -> NDArray[float32] | None:
+        """
+        ``(n,)`` float32: the labels, of the rows after the windows where there are windows. ``None`` without a label.
+        """
+
+@final
+class LogRange:
+    """
+    Offsets of partitions of one topic: a value that is printed, stored and read again. Reading it again gives the same rows,
+    as long as neither retention nor compaction removes any; where they do, the read says so.
+
+    - ``topic``: the topic's name;
+    - ``partitions``: the offsets ``(start, end)`` of each partition, ``end`` not included;
+    - ``topic_id``: what the broker calls the topic; one that was deleted and created anew has another id, and is not read.
+
+    >>> from iotml import LogRange
+    >>> part = LogRange("sensor-data", {0: (0, 1500), 1: (20, 1480)})
+    >>> part.n_offsets, LogRange.from_dict(part.to_dict()) == part
+    (2960, True)
+    """
+    def __eq__(self, other: object, /) -> bool | None: ...
+    def __ge__(self, other: object, /) -> bool | None: ...
+    def __gt__(self, other: object, /) -> bool | None: ...
+    def __hash__(self, /) -> int: ...
+    def __le__(self, other: object, /) -> bool | None: ...
+    def __lt__(self, other: object, /) -> bool | None: ...
+    def __ne__(self, other: object, /) -> bool | None: ...
+    def __new__(
+        cls, /, topic: str, partitions: dict[SupportsIndex, tuple[SupportsIndex, SupportsIndex]], topic_id: str | None = None
+    ) -> LogRange: ...
+    def __reduce__(self, /) -> tuple[type, tuple[str, dict[int, tuple[int, int]], str | None]]: ...
+    def __repr__(self, /) -> str: ...
+    def __str__(self, /) -> str: ...
+    @classmethod
+    def from_dict(cls, /, document: "Mapping[str, Any]") -> LogRange:
+        """
+        The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
+        """
+    @property
+    def n_offsets(self, /) -> int:
+        """
+        Number of offsets; messages are as many or, where offsets are without one, fewer.
+        """
+    def only(self, /, partitions: SupportsGetItem[int, SupportsIndex]) -> LogRange:
+        """
+        The same range with these partitions only.
+        """
+    @property
+    def partitions(self, /) -> dict[int, tuple[int, int]]:
+        """
+        The offsets ``(start, end)`` of each partition.
+        """
+    def to_dict(self, /) -> "dict[str, Any]":
+        """
+        What `from_dict` takes; it is fit for JSON.
+        """
+    @property
+    def topic(self, /) -> str:
+        """
+        The topic's name.
+        """
+    @property
+    def topic_id(self, /) -> str | None:
+        """
+        The topic's id, if the broker told one.
+        """
+
+@final
+class LogRead:
+    """
+    A read that goes on: an iterator of batches, filled ahead by a thread of its own.
+
+    It ends, and its thread with it, when everything was read, on an error, when it is closed, and when nobody holds it any
+    more. A process that was forked off must begin a read of its own.
+    """
+    def __iter__(self, /) -> LogRead: ...
+    def __next__(self, /) -> LogBatch:
+        """
+        The next batch. Ctrl-C is honoured while it is waited for.
+        """
+    def __repr__(self, /) -> str: ...
+    def close(self, /) -> None:
+        """
+        Ends the read; nothing more comes.
+        """
+    @property
+    def follows(self, /) -> bool:
+        """
+        Whether it goes on without an end.
+        """
+    def stats(self, /) -> LogStats:
+        """
+        What became of the rows, as of the batches that were handed out.
+        """
+
+@final
+class LogReader:
+    """
+    A topic of Kafka and the encoding of its messages, as `iotml.KafkaLog` describes it in JSON. Nothing is connected before a
+    range is asked for or a read begins, and every read has a connection of its own.
+    """
+    def __new__(cls, /, options: str) -> LogReader:
+        """
+        Raises `ConfigError` naming what is wrong with the options.
+        """
+    def range(
+        self,
+        /,
+        *,
+        last: SupportsIndex | None = None,
+        start: SupportsIndex | None = None,
+        end: SupportsIndex | None = None,
+        offsets: dict[SupportsIndex, tuple[SupportsIndex, SupportsIndex]] | None = None,
+    ) -> LogRange:
+        """
+        The offsets that are meant, as of now; see `iotml.KafkaLog.range`. Times are milliseconds since 1970.
+
+        Raises `SourceError` if the topic cannot be asked.
+        """
+    def read(self, /, range: LogRange, rows: str, *, follow: bool = False) -> LogRead:
+        """
+        Begins to read a range; with ``follow`` from its start on, without an end. ``rows`` says in JSON what to make of the
+        rows. What goes wrong is raised by the first batch.
+        """
+
+@final
+class LogStats:
+    """
+    What became of the rows of a read, as of the batch that was handed out last.
+
+    `messages == rows + filtered + rejected + tombstones`, where `rows` are those that were used: each is a row of `x`, or
+    belongs to the windows.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def complete(self, /) -> bool:
+        """
+        Whether everything was read.
+        """
+    @property
+    def digest(self, /) -> str | None:
+        """
+        `sha256:...` of the rows of `x` in order, as float32 in little-endian bytes, once everything was read.
+        """
+    @property
+    def filtered(self, /) -> int:
+        """
+        Rows that the filter left out.
+        """
+    @property
+    def gaps(self, /) -> list[tuple[int, int, int]]:
+        """
+        Offsets `(partition, first, end)` that retention had removed, skipped as asked for.
+        """
+    @property
+    def holes(self, /) -> int:
+        """
+        Offsets without a message: compaction, transaction markers.
+        """
+    @property
+    def lag(self, /) -> int:
+        """
+        Offsets between the read and the end of the range or, where it is followed, of the log.
+        """
+    @property
+    def messages(self, /) -> int:
+        """
+        Messages, or rows of files, that were read.
+        """
+    @property
+    def offsets(self, /) -> int:
+        """
+        Offsets that are behind the read.
+        """
+    @property
+    def offsets_total(self, /) -> int | None:
+        """
+        Offsets of the range; `None` where the log is followed.
+        """
+    @property
+    def reasons(self, /) -> dict[str, int]:
+        """
+        How many of them by reason.
+        """
+    @property
+    def rejected(self, /) -> int:
+        """
+        Rows that cannot be used: undecodable, or a feature or label missing.
+        """
+    @property
+    def rejections(self, /) -> list[Rejection]:
+        """
+        The first thousand of them, in order.
+        """
+    @property
+    def rows(self, /) -> int:
+        """
+        Rows that were used.
+        """
+    @property
+    def tombstones(self, /) -> int:
+        """
+        Messages without a payload, as compacted topics have them.
+        """
+
+@final
+class LogStream:
+    """
+    Rows of a log as a stream of Arrow batches, read while its consumer asks: ``pyarrow.table(stream)``,
+    ``polars.DataFrame(stream)``, and whatever else reads Arrow. It can be read once.
+
+    The columns are those of the first rows; a column that only later rows have is left out, one that later rows do not have is
+    null there. An error in the middle reaches the consumer as an error of Arrow.
+    """
+    def __arrow_c_stream__(self, /, requested_schema: Any | None = None) -> CapsuleType:
+        """
+        The stream by Arrow's PyCapsule interface. A requested schema is not looked at, as the interface allows.
+        """
+    def __new__(cls, /, read: LogRead) -> LogStream: ...
+    def __repr__(self, /) -> str: ...
 
 @disjoint_base
 class Pipeline:
@@ -264,6 +634,33 @@ class Prediction:
         """
         ``(n,)`` float32: the higher, the more anomalous. NaN for a row of a ``next_event`` model that has too few rows of its
         key before it.
+        """
+
+@final
+class Rejection:
+    """
+    A row that cannot be used.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def detail(self, /) -> str:
+        """
+        What a person needs to know.
+        """
+    @property
+    def offset(self, /) -> int:
+        """
+        Offset, or number of the row in its file.
+        """
+    @property
+    def partition(self, /) -> int:
+        """
+        Kafka partition, or number of the file.
+        """
+    @property
+    def reason(self, /) -> str:
+        """
+        One word, to count by.
         """
 
 @final
@@ -464,7 +861,8 @@ class Stats:
     @property
     def returned(self, /) -> int:
         """
-        Rows in flight when their task was begun anew; the source yields them again, and they are received again.
+        Rows in flight when their task was begun anew or their transaction aborted; the source yields them again, and they are
+        received again.
         """
     @property
     def seconds(self, /) -> float:
@@ -480,11 +878,6 @@ class Stats:
     def state(self, /) -> str:
         """
         `new`, `starting`, `running`, `stopped`, or `failed`.
-        """
-    @property
-    def returned(self, /) -> int:
-        """
-        Rows of aborted transactions, which are received again. None without transactions.
         """
 
 @final
@@ -540,9 +933,7 @@ def embed_manifest(onnx: bytes, manifest_json: str) -> bytes:
     """
 
 def run_command(
-    arguments: SupportsGetItem[int, str],
-    elsewhere: SupportsGetItem[int, tuple[str, str]] = ...,
-    plugins: Any | None = None,
+    arguments: SupportsGetItem[int, str], elsewhere: SupportsGetItem[int, tuple[str, str]] = ..., plugins: Any | None = None
 ) -> int:
     """
     Does what `arguments` say, the first of which is the name of the program, and returns the exit code. `elsewhere` names
