@@ -78,7 +78,7 @@ fn inv_10_mistakes_are_told_by_place_and_without_secrets() {
         "newest",
         "autoregister",
         "auto_register",
-        "decode.registry.user: unknown key; known here: password, timeout, tls, token, url, username",
+        "decode.registry.user: unknown key; known here: max_answer_bytes, password, timeout, tls, token, url, username",
         "decode.registry.tls.ca_file: unknown key; known here: ca",
         "partition",
     ] {
