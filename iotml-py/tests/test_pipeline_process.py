@@ -214,3 +214,11 @@ pipeline.stop()
     assert (status, state) == ("0", "running"), "the child ended well, and the parent's goes on"
     assert len(json.loads(said)) == 5
     assert all(f"this pipeline was opened by process {parent_id}" in text for text in json.loads(said))
+
+
+def test_a_process_may_end_right_after_its_pipeline(broker: str, unique: str, tmp_path: Path) -> None:
+    # A thread of the sink that came back to the interpreter while that one ended would crash the process, now and then.
+    for _ in range(20):
+        process = script(tmp_path, "pipeline.start().stop()", broker, unique)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err

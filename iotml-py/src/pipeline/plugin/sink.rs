@@ -28,7 +28,11 @@ pub struct PythonSink {
 
 enum State {
     New(Instance),
-    Running(Sender<Request>),
+    Running {
+        requests: Sender<Request>,
+        /// Closed once the thread has left Python for good.
+        left: oneshot::Receiver<()>,
+    },
     Gone,
 }
 
@@ -58,6 +62,7 @@ impl PythonSink {
             }
         };
         let (requests, waiting) = channel::<Request>();
+        let (leaves, left) = oneshot::channel();
         let mut writer = Writer { instance, tolerance: Tolerance::default() };
         let work = move || {
             // One thread state for all calls, so that what Python keeps by thread stays.
@@ -67,10 +72,11 @@ impl PythonSink {
                     drop(writer);
                 });
             });
+            drop(leaves);
         };
         let started = thread::Builder::new().name(format!("sink-{}", self.name)).spawn(work);
         started.map_err(|error| SinkError::fatal_from("no thread can be started for it", error))?;
-        *state = State::Running(requests);
+        *state = State::Running { requests, left };
         Ok(())
     }
 
@@ -78,7 +84,7 @@ impl PythonSink {
         let gone = || SinkError::fatal("its thread has ended");
         let (reply, answer) = oneshot::channel();
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Running(requests) => requests.send(request(reply)).map_err(|_| gone())?,
+            State::Running { requests, .. } => requests.send(request(reply)).map_err(|_| gone())?,
             State::New(_) => return Err(SinkError::fatal("it is not open")),
             State::Gone => return Err(gone()),
         }
@@ -98,13 +104,14 @@ impl Sink for PythonSink {
     }
 
     async fn close(&self) -> Result<(), SinkError> {
-        match self.ask(Request::Close).await {
-            Ok(()) => {
-                *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Gone;
-                Ok(())
-            }
-            failed => failed,
+        let closed = self.ask(Request::Close).await;
+        let state = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Gone);
+        if let State::Running { requests, left } = state {
+            drop(requests);
+            // A thread that comes back to Python while the interpreter ends is ended by force, in the middle of its frames.
+            let _ = left.await;
         }
+        closed
     }
 }
 
