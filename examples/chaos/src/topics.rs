@@ -41,8 +41,10 @@ impl Names {
 fn client(kafka: u16) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", format!("127.0.0.1:{kafka}"));
-    // Kafka is restarted under this client, too, and should be found again at once.
-    config.set("reconnect.backoff.max.ms", "500").set("log_level", "2");
+    // Kafka is restarted under this client, too, and should be found again at once; a partition that had no leader in the meantime
+    // stays unknown to the client until it asks for the next time.
+    config.set("reconnect.backoff.max.ms", "500").set("topic.metadata.refresh.interval.ms", "1000");
+    config.set("log_level", "2");
     config
 }
 
