@@ -88,6 +88,7 @@ fn main() -> ExitCode {
                 tokio::select! {
                     ran = run_all(&arguments) => ran,
                     _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+                    _ = terminated() => Err("terminated".into()),
                 }
             })
         });
@@ -98,6 +99,14 @@ fn main() -> ExitCode {
             eprintln!("chaos: {}", spell_out(&*error));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Waits for SIGTERM, at which the servers must be stopped, too.
+async fn terminated() {
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut signals) => drop(signals.recv().await),
+        Err(_) => std::future::pending().await,
     }
 }
 
