@@ -331,17 +331,22 @@ async fn leaves(broker: Broker, version: MqttVersion) {
     one_of_two_leaves(&broker, &topic, configs).await;
 }
 
-async fn leaves_5(broker: Broker) {
-    leaves(broker, MqttVersion::V5).await;
+// Not over HiveMQ CE, as in `leave.rs`.
+#[tokio::test]
+async fn inv_1_who_leaves_empties_its_spool_and_ends_the_session() {
+    for broker in [Some(Broker::embedded()), Broker::mosquitto()].into_iter().flatten() {
+        leaves(broker, MqttVersion::V5).await;
+    }
 }
 
-async fn leaves_3(broker: Broker) {
-    leaves(broker, MqttVersion::V3).await;
+#[tokio::test]
+async fn inv_1_who_leaves_on_mqtt_3_ends_the_session() {
+    for broker in [Some(Broker::embedded()), Broker::mosquitto()].into_iter().flatten() {
+        leaves(broker, MqttVersion::V3).await;
+    }
 }
 
 on_every_broker! {
-    inv_1_who_leaves_empties_its_spool_and_ends_the_session => leaves_5;
-    inv_1_who_leaves_on_mqtt_3_ends_the_session => leaves_3;
     spooled_source_conforms => mqtt_5;
     spooled_source_conforms_on_mqtt_3 => mqtt_3;
     inv_1_the_spool_survives_a_drop => killed;
