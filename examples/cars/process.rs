@@ -82,14 +82,14 @@ pub fn unix_seconds() -> u64 {
 
 /// Runs a pipeline until it ends by itself, the time is over, or Ctrl-C; then lets it drain.
 pub fn run_for(handle: PipelineHandle, seconds: Option<u64>) -> Result<Summary, PipelineError> {
-    let stop = handle.stopper();
+    let (control, interrupted) = (handle.control(), handle.control());
     let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     // Where no handler can be installed, Ctrl-C ends the process, and what was in flight comes again at the next start.
-    let _ = at_interrupt(handle.stopper());
+    let _ = at_interrupt(move || interrupted.end());
     if let Some(deadline) = deadline {
         thread::spawn(move || {
             thread::sleep(deadline.saturating_duration_since(Instant::now()));
-            stop();
+            control.end();
         });
     }
     handle.wait()

@@ -78,9 +78,9 @@ impl Chain {
 
     /// A way to ask for the health of bridge and scoring from elsewhere, such as an HTTP endpoint.
     pub fn monitor(&self) -> impl Fn() -> Health + Send + Sync + 'static {
-        let (bridge, scoring) = (self.bridge.monitor(), self.scoring.monitor());
+        let (bridge, scoring) = (self.bridge.control(), self.scoring.control());
         move || {
-            let (bridge, scoring) = (bridge(), scoring());
+            let (bridge, scoring) = (bridge.health(), scoring.health());
             Health {
                 is_healthy: bridge.is_healthy && scoring.is_healthy,
                 is_ready: bridge.is_ready && scoring.is_ready,

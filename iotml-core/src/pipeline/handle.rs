@@ -109,12 +109,6 @@ impl PipelineHandle {
         self.control.end();
     }
 
-    /// A way to stop the pipeline from elsewhere, such as a signal handler.
-    pub fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
-        let control = self.control();
-        move || control.end()
-    }
-
     /// Waits until every task has ended: by itself, by [`stop`](PipelineHandle::stop), or by failure. A task that fails beyond
     /// its restarts leaves the others running; when none can go on any more, all end, unless
     /// [`OnFailure`](super::OnFailure) says otherwise. The first failure of a task that was not mended is returned.
@@ -150,12 +144,6 @@ impl PipelineHandle {
         self.control.audit()
     }
 
-    /// A way to ask for the balance from elsewhere, also while another waits for the end and when it has come.
-    pub fn auditor(&self) -> impl Fn() -> Audit + Send + Sync + 'static {
-        let control = self.control();
-        move || control.audit()
-    }
-
     /// How many lanes the tasks receive from at present: MQTT connections, Kafka partitions. A pipeline that reads from Kafka
     /// has none before its consumer group has formed, which may be seconds after it was started.
     pub fn n_lanes(&self) -> usize {
@@ -165,12 +153,6 @@ impl PipelineHandle {
     /// Whether the pipeline is well.
     pub fn health(&self) -> Health {
         self.control.health()
-    }
-
-    /// A way to ask for the health from elsewhere, such as an HTTP endpoint.
-    pub fn monitor(&self) -> impl Fn() -> Health + Send + Sync + 'static {
-        let control = self.control();
-        move || control.health()
     }
 }
 

@@ -43,8 +43,8 @@ impl Feed<'_> {
             Ok(handle) => handle,
             Err(error) => return (0, Err(error.report())),
         };
-        let audit = handle.auditor();
-        let signalled = iotml_core::cli::on_signal(handle.stopper());
+        let (control, stopping) = (handle.control(), handle.control());
+        let signalled = iotml_core::cli::on_signal(move || stopping.end());
         if let Err(error) = &signalled {
             tracing::warn!(%error, "signals cannot be handled: one ends the replay at once");
         }
@@ -56,7 +56,7 @@ impl Feed<'_> {
             Ok(_) => Ok(End::Source),
             Err(error) => Err(error.report()),
         };
-        (audit().delivered, ended)
+        (control.audit().delivered, ended)
     }
 
     fn pipeline(&self, registry: &Arc<Registry>, limit: Option<u64>) -> PipelineSpec {
