@@ -19,7 +19,7 @@ use rand_pcg::Pcg32;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -94,7 +94,19 @@ impl Topics {
         for partition in 0..PARTITIONS {
             list.add_partition(&self.of("in"), partition);
         }
-        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let committed = loop {
+            match consumer.committed_offsets(list.clone(), PATIENCE) {
+                Ok(committed) => break committed,
+                // The broker has only begun to lead the group.
+                Err(KafkaError::MetadataFetch(
+                    RDKafkaErrorCode::NotCoordinator
+                    | RDKafkaErrorCode::CoordinatorNotAvailable
+                    | RDKafkaErrorCode::CoordinatorLoadInProgress,
+                )) if Instant::now() < deadline => thread::sleep(Duration::from_millis(100)),
+                Err(error) => panic!("{error}"),
+            }
+        };
         committed.elements().iter().filter_map(|element| element.offset().to_raw()).filter(|offset| *offset > 0).sum()
     }
 

@@ -142,6 +142,28 @@ async fn full(broker: Broker) {
     reader.close().await;
 }
 
+/// A source that comes back to a full spool, while the broker has more for it, opens all the same and goes on.
+async fn opened_full(broker: Broker) {
+    let topic = unique("opened");
+    let (mut config, _folder) = config(&broker.address(), &topic, MqttVersion::V5);
+    config.spool.as_mut().expect("a spool").max_bytes = ByteSize(8 << 10);
+    let mut reader = Reader::open(config.clone()).await;
+    let mut publisher = Publisher::connect(&broker.address()).await;
+    publisher.publish_all(&format!("{topic}/a"), numbered(0..500)).await;
+    assert!(reader.read_rest().await < 500, "8 KiB hold less than 500 messages");
+    drop(reader);
+    let mut reader = reopen(&config).await;
+    reader.leave().await;
+    reader.read_to_end().await;
+    let distinct: BTreeSet<_> = reader.payloads().into_iter().collect();
+    assert_eq!(distinct.into_iter().collect::<Vec<_>>(), numbered(0..500));
+    reader.close().await;
+}
+
+async fn opened_full_alone(broker: Broker) {
+    alone(broker, opened_full).await;
+}
+
 /// Set in a process that runs one test alone.
 const ALONE: &str = "IOTML_TEST_ALONE";
 
@@ -353,6 +375,7 @@ on_every_broker! {
     inv_1_the_spool_survives_kill_9 => really_killed;
     inv_6_a_full_spool_stops_receiving_and_drops_nothing => full;
     inv_6_a_spool_that_is_full_for_long_loses_nothing => full_for_long_alone;
+    inv_6_a_source_opens_and_leaves_with_a_full_spool => opened_full_alone;
     a_cut_wire_is_mended => cut;
 }
 

@@ -1,4 +1,4 @@
-//! The Paho client: connects, subscribes, and gives each message to a callback.
+//! The Paho client: connects, subscribes, and gives each message to a callback. Every call may wait for as long as a spool is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use rumqttc::{Publish, PublishProperties, QoS};
 
 use super::super::backend::Shared;
 use super::super::config::{MqttVersion, Retained};
+use super::spool::is_any_full;
 use crate::server::Server;
 use crate::tls::read_pem;
 use crate::trouble::Trouble;
@@ -24,6 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A connected client, which connects again by itself.
+#[derive(Clone)]
 pub(super) struct Client {
     client: AsyncClient,
     /// It takes leave, and must not subscribe again when it connects again.
@@ -58,19 +60,18 @@ impl Client {
         });
         let connect_options = connect_options(shared, Session::Kept)?;
         let timeout = config.connection.connect_timeout.0 + Duration::from_secs(1);
-        let Ok(connected) = tokio::time::timeout(timeout, client.connect(connect_options)).await else {
+        let Some(connected) = within(timeout, client.connect(connect_options)).await else {
             // Paho will still call back some time, with a reference that must not become the last one; see below.
             client.remove_message_callback();
             std::mem::forget(client);
             return Err(Trouble::no_answer(&shared.server, "answer"));
         };
-        // Paho tells the outcome under its lock and with a reference to the client. Were ours dropped before that call is over, the
-        // call would destroy the client, wait for the lock it holds, and block every Paho client of the process. So take the lock.
-        let _ = client.is_connected();
+        until_told(&client);
         connected.map_err(|error| failed("use", error))?;
-        let subscribed = tokio::time::timeout(timeout, subscribe(&client, shared)).await;
+        let subscribed = within(timeout, subscribe(&client, shared)).await;
+        until_told(&client);
         let granted = subscribed
-            .map_err(|_| Trouble::no_answer(&shared.server, "SUBACK"))?
+            .ok_or_else(|| Trouble::no_answer(&shared.server, "SUBACK"))?
             .map_err(|error| failed("subscribe at", error))?;
         for (code, filter) in granted.subscribe_many_response().into_iter().flatten().zip(shared.mapping.filters()) {
             if code >= 0x80 {
@@ -98,7 +99,9 @@ impl Client {
     pub(super) async fn unsubscribe(&self, shared: &Shared) -> bool {
         self.is_leaving.store(true, Ordering::Release);
         let asked = self.client.unsubscribe_many(shared.mapping.filters());
-        matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(_)))
+        let answer = within(PATIENCE, asked).await;
+        until_told(&self.client);
+        matches!(answer, Some(Ok(_)))
     }
 
     /// Says goodbye, if that is still possible. In MQTT 5 the session can end with the connection; in 3.1.1 only a new connection
@@ -109,17 +112,22 @@ impl Client {
         }
         let is_v5 = shared.config.mqtt_version == MqttVersion::V5;
         let said = self.client.disconnect(goodbye(ends_session && is_v5));
-        let _ = tokio::time::timeout(PATIENCE, said).await;
+        let _ = within(PATIENCE, said).await;
+        until_told(&self.client);
         if ends_session && !is_v5 {
             let discarded = async {
                 let options = connect_options(shared, Session::Discarded).map_err(|trouble| trouble.to_string())?;
                 self.client.connect(options).await.map_err(|error| error.to_string())?;
                 self.client.disconnect(None).await.map_err(|error| error.to_string())
             };
-            match tokio::time::timeout(PATIENCE, discarded).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(error, server = %shared.server, "the session could not be discarded"),
-                Err(_) => {
+            let discarded = within(PATIENCE, discarded).await;
+            until_told(&self.client);
+            match discarded {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(error, server = %shared.server, "the session could not be discarded")
+                }
+                None => {
                     tracing::warn!(server = %shared.server, "the session could not be discarded in time");
                     // As where it connects first: Paho's late call must not hold the last reference.
                     std::mem::forget(self.client.clone());
@@ -127,6 +135,26 @@ impl Client {
             }
         }
     }
+}
+
+/// The answer, unless it takes longer than `patience`. Time in which a full spool holds up every Paho client does not count.
+async fn within<T>(patience: Duration, answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        match tokio::time::timeout(patience, &mut answer).await {
+            Ok(answer) => return Some(answer),
+            Err(_) if is_any_full() => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Waits until Paho is done with telling an outcome. It does so under its lock and with a reference to the client: were ours dropped
+/// before that call is over, the call would destroy the client, wait for the lock it holds, and block every Paho client of the
+/// process.
+fn until_told(client: &AsyncClient) {
+    // It takes the lock.
+    let _ = client.is_connected();
 }
 
 fn goodbye(ends_session: bool) -> DisconnectOptions {

@@ -27,7 +27,9 @@ use bytes::BytesMut;
 use iotml_core::batch::{Coordinate, Lane, LaneInfo, Position};
 use iotml_core::source::{SourceError, SourceEvent};
 use rumqttc::{Packet, Publish};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::backend::{Backend, Command, LOOK, SILENCE, Shared};
 use super::counters::SpoolGauges;
@@ -55,7 +57,8 @@ impl Backend for Spooled {
     fn run(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let Spooled { shared, number, client_id, folder, commands, ready } = *self;
-            let (spool, client) = match begin(&shared, number, &client_id, &folder).await {
+            let gauges = shared.counters.spool(number);
+            let (spool, link) = match begin(&shared, &gauges, &client_id, &folder).await {
                 Ok(begun) => begun,
                 Err(trouble) => {
                     let _ = ready.send(Err(trouble));
@@ -66,26 +69,30 @@ impl Backend for Spooled {
             shared.lanes[number].store(lane.0, Ordering::Release);
             shared.inbox.push_event(SourceEvent::Assigned(vec![LaneInfo { lane, partition: client_id.into() }]));
             let _ = ready.send(Ok(()));
-            let (start, gauges) = (spool.position(), shared.counters.spool(number));
             let (leaving, mapped) = (Leaving::No, Mapped::default());
-            let mut reader = Reader { shared, number, spool, gauges, client, commands, lane, start, leaving, mapped };
+            let start = spool.position();
+            let mut reader = Reader { shared, number, spool, gauges, link, commands, lane, start, leaving, mapped };
             let closed = match reader.run().await {
                 Ok(closed) => closed,
                 Err(error) => {
-                    let error = SourceError::fatal_from(error.to_string(), error);
                     reader.shared.inbox.fail(error);
                     None
                 }
             };
             // A callback that waits for room must come back before its client can end.
             reader.spool.close();
-            if closed.is_some() {
-                let may_end_session = matches!(reader.leaving, Leaving::Cleared) && reader.spool.is_empty();
-                reader.client.disconnect(&reader.shared, may_end_session).await;
-            }
+            let ends_session = matches!(reader.leaving, Leaving::Cleared) && reader.spool.is_empty();
+            let says_goodbye = closed.is_some();
+            let Reader { shared, link, spool, .. } = reader;
+            let ended = apart(async move {
+                if let Ok(client) = link.opened().await
+                    && says_goodbye
+                {
+                    client.disconnect(&shared, ends_session).await;
+                }
+            });
             // The client first: it still calls back into the spool.
-            let Reader { client, spool, .. } = reader;
-            drop(client);
+            let _ = ended.await;
             drop(spool);
             if let Some(closed) = closed {
                 let _ = closed.send(());
@@ -94,29 +101,72 @@ impl Backend for Spooled {
     }
 }
 
-/// Opens the spool and connects.
+/// Does `work`, which calls Paho, on a thread of its own.
+fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(work))
+}
+
+/// Opens the spool and connects. A session that is resumed may fill the spool before the broker has answered everything, and then
+/// its messages must be read for the answers to come.
 async fn begin(
     shared: &Arc<Shared>,
-    number: usize,
+    gauges: &SpoolGauges,
     client_id: &str,
     folder: &Path,
-) -> Result<(Arc<Spool>, Client), Trouble> {
+) -> Result<(Arc<Spool>, Link), Trouble> {
     let config = &shared.config;
     let Some(spool) = &config.spool else { return Err(Trouble::fatal("the paho backend needs spool.dir")) };
     let spool = Spool::open(folder, spool.max_bytes.0 as u64, spool.fsync)
         .map_err(|error| Trouble::fatal_from(error.to_string(), error))?;
     let spool = Arc::new(spool);
-    let gauges = shared.counters.spool(number);
-    show(&spool, &gauges);
+    show(&spool, gauges);
     let keep = {
-        let (shared, spool) = (shared.clone(), spool.clone());
+        let (shared, spool, gauges) = (shared.clone(), spool.clone(), gauges.clone());
         move |message: &paho_mqtt::Message| {
             keep(&shared, &spool, message);
             show(&spool, &gauges);
         }
     };
-    let client = Client::connect(shared, client_id, keep).await?;
-    Ok((spool, client))
+    let (connecting, client_id) = (shared.clone(), client_id.to_owned());
+    let mut link = Link::Opening(apart(async move { Client::connect(&connecting, &client_id, keep).await }));
+    tokio::select! {
+        biased;
+        opened = link.open() => opened?,
+        () = spool.filled() => {}
+    }
+    Ok((spool, link))
+}
+
+/// A client, or one that is about to be.
+enum Link {
+    Opening(JoinHandle<Result<Client, Trouble>>),
+    Open(Client),
+}
+
+impl Link {
+    /// Waits until the client is connected and subscribed. Cancel-safe.
+    async fn open(&mut self) -> Result<(), Trouble> {
+        if let Self::Opening(opening) = self {
+            let died = |error| Trouble::fatal_from("the client's thread died".into(), error);
+            *self = Self::Open(opening.await.map_err(died).flatten()?);
+        }
+        Ok(())
+    }
+
+    /// The same, for the last time.
+    async fn opened(self) -> Result<Client, Trouble> {
+        match self {
+            Self::Opening(opening) => opening.await.unwrap_or_else(|_| Err(Trouble::fatal("the client's thread died"))),
+            Self::Open(client) => Ok(client),
+        }
+    }
+}
+
+impl From<SpoolError> for SourceError {
+    fn from(error: SpoolError) -> Self {
+        Self::fatal_from(error.to_string(), error)
+    }
 }
 
 /// Writes a message to the spool, however long that takes: when this returns, the broker forgets it.
@@ -157,7 +207,7 @@ struct Reader {
     number: usize,
     spool: Arc<Spool>,
     gauges: SpoolGauges,
-    client: Client,
+    link: Link,
     commands: mpsc::UnboundedReceiver<Command>,
     lane: Lane,
     /// Number of the lane's first message in the spool.
@@ -169,8 +219,10 @@ struct Reader {
 /// How far a connection is with taking leave.
 enum Leaving {
     No,
-    /// It wants to unsubscribe, and the broker has not confirmed it.
-    Asked,
+    /// It wants to unsubscribe.
+    Wanted,
+    /// The broker is asked; whether it has confirmed it.
+    Asked(JoinHandle<bool>),
     /// The broker assigns nothing more to it; since when nothing came.
     Unsubscribed(Instant),
     /// The broker has nothing for it, nor has the spool.
@@ -179,13 +231,13 @@ enum Leaving {
 
 impl Reader {
     /// Runs until it is closed (with whom to tell), or its source is dropped.
-    async fn run(&mut self) -> Result<Option<oneshot::Sender<()>>, SpoolError> {
+    async fn run(&mut self) -> Result<Option<oneshot::Sender<()>>, SourceError> {
         loop {
             // Commands first, so that a long spool does not keep acknowledgements waiting.
             match self.commands.try_recv() {
                 Ok(Command::Close(closed)) => return Ok(Some(closed)),
                 Ok(Command::Leave) => {
-                    self.leaving = Leaving::Asked;
+                    self.leaving = Leaving::Wanted;
                     continue;
                 }
                 Ok(Command::Ack(lane, through)) => {
@@ -204,15 +256,17 @@ impl Reader {
                 continue;
             }
             self.look_around().await;
-            let is_leaving = matches!(self.leaving, Leaving::Asked | Leaving::Unsubscribed(_));
+            let is_leaving = !matches!(self.leaving, Leaving::No | Leaving::Cleared);
+            let is_opening = matches!(self.link, Link::Opening(_));
             tokio::select! {
+                opened = self.link.open(), if is_opening => opened.map_err(Trouble::into_source_error)?,
                 () = self.shared.inbox.room(), if full => {}
                 () = self.spool.grown(), if !full => {}
                 () = tokio::time::sleep(LOOK), if is_leaving => {}
                 command = self.commands.recv() => match command {
                     Some(Command::Close(closed)) => return Ok(Some(closed)),
                     Some(Command::Ack(lane, through)) => self.ack(lane, through)?,
-                    Some(Command::Leave) => self.leaving = Leaving::Asked,
+                    Some(Command::Leave) => self.leaving = Leaving::Wanted,
                     None => return Ok(None),
                 },
             }
@@ -221,11 +275,16 @@ impl Reader {
 
     /// Goes on with taking leave, as far as that is possible now.
     async fn look_around(&mut self) {
-        match self.leaving {
-            Leaving::Asked if self.client.unsubscribe(&self.shared).await => {
-                self.leaving = Leaving::Unsubscribed(Instant::now());
+        match (&mut self.leaving, &self.link) {
+            (Leaving::Wanted, Link::Open(client)) => {
+                let (client, shared) = (client.clone(), self.shared.clone());
+                self.leaving = Leaving::Asked(apart(async move { client.unsubscribe(&shared).await }));
             }
-            Leaving::Unsubscribed(silent) if silent.elapsed() >= SILENCE && self.spool.is_empty() => {
+            (Leaving::Asked(asked), _) if asked.is_finished() => {
+                let is_confirmed = asked.await.unwrap_or(false);
+                self.leaving = if is_confirmed { Leaving::Unsubscribed(Instant::now()) } else { Leaving::Wanted };
+            }
+            (Leaving::Unsubscribed(silent), _) if silent.elapsed() >= SILENCE && self.spool.is_empty() => {
                 self.leaving = Leaving::Cleared;
                 self.shared.cleared();
             }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -67,6 +68,7 @@ pub(super) struct Spool {
     state: Mutex<State>,
     room: Condvar,
     grown: Notify,
+    filled: Notify,
     /// Held for as long as the spool is open.
     _lock: File,
 }
@@ -88,6 +90,14 @@ struct State {
     before: i64,
     closing: bool,
     buffer: Vec<u8>,
+}
+
+/// Appends that wait for room, in all spools of the process.
+static N_WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether an append waits for room: then Paho receives nothing for any of its clients.
+pub(super) fn is_any_full() -> bool {
+    N_WAITING.load(Ordering::Acquire) > 0
 }
 
 /// Times closer together than this are not told apart, so that a spool of any size remembers few.
@@ -144,6 +154,7 @@ impl Spool {
             state: Mutex::new(state),
             room: Condvar::new(),
             grown: Notify::new(),
+            filled: Notify::new(),
             _lock: lock,
         };
         spool.lock().drop_acked().map_err(failed)?;
@@ -157,8 +168,7 @@ impl Spool {
 
     /// Whether every record is acknowledged.
     pub(super) fn is_empty(&self) -> bool {
-        let state = self.lock();
-        state.segments.back().is_none_or(|last| state.next_unacked >= last.end)
+        self.lock().is_empty()
     }
 
     /// Appends a record and returns when it would survive a kill of the process. Blocks while the spool is full, until
@@ -171,13 +181,20 @@ impl Spool {
             if state.closing || state.n_bytes() == 0 || state.n_bytes() + len <= self.max_bytes {
                 break;
             }
+            self.filled.notify_one();
+            N_WAITING.fetch_add(1, Ordering::AcqRel);
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            N_WAITING.fetch_sub(1, Ordering::AcqRel);
         }
         let segment_size = (self.max_bytes / 8).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
         if state.segments.back().is_some_and(|last| last.n_bytes >= segment_size) {
             state.begin_segment(&self.folder)?;
         }
+        let was_empty = state.is_empty();
         state.write(time, body, self.fsync)?;
+        if was_empty {
+            state.before = time;
+        }
         drop(state);
         self.grown.notify_one();
         Ok(())
@@ -199,6 +216,11 @@ impl Spool {
     /// Waits until a record was appended since the last call.
     pub(super) async fn grown(&self) {
         self.grown.notified().await;
+    }
+
+    /// Waits until an append found no room since the last call.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
     }
 
     /// Everything before record `next` is durable elsewhere.
@@ -256,6 +278,11 @@ impl From<io::Error> for ReadError {
 }
 
 impl State {
+    /// Whether every record is acknowledged.
+    fn is_empty(&self) -> bool {
+        self.segments.back().is_none_or(|last| self.next_unacked >= last.end)
+    }
+
     fn n_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.n_bytes).sum()
     }
