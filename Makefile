@@ -16,7 +16,7 @@ CHAOS_FLAGS = --broker $(or $(BROKER),mosquitto) --seeds $(or $(SEEDS),5) $(if $
 	$(if $(EARLY_ACK),--early-ack) $(if $(HANG),--hang $(HANG)) --results $(or $(RESULTS),target/chaos.jsonl)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-all check check-python deny chaos fuzz bench train wheel python stubs servers-up servers-down venv packages
+.PHONY: help demo test test-python test-all check check-python deny chaos fuzz bench bench-bridge train wheel python stubs servers-up servers-down venv packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,11 @@ bench: packages ## the stages by Criterion, then the whole chain beside its peer
 	@$(SERVERS) up
 	@eval "$$($(SERVERS) env)" && $(WITH_ENV) cargo run --locked --release -p iotml-benches --bin end_to_end; \
 		code=$$?; $(SERVERS) down; exit $$code
+
+bench-bridge: packages ## the MQTT bridge beside Telegraf over Mosquitto and HiveMQ CE (builds Telegraf, needs Go)
+	@$(WITH_ENV) cargo build --locked --release -p iotml-examples --bin worker -p iotml-chaos --bin early_ack_worker
+	@$(WITH_ENV) bash -c 'built=$$CARGO_TARGET_DIR/release && \
+		exec "$$IOTML_PYTHON" benches/bridge --worker "$$built/worker" --early "$$built/early_ack_worker"'
 
 train: packages ## train the default network on the simulator's healthy cars (installs TensorFlow)
 	@deploy/python/install "$$(deploy/python/wheel)"

@@ -93,6 +93,18 @@ def java_classes(name: str, source: Path, class_path: str) -> Path:
     return _folder(name, source.read_bytes() + class_path.encode(), fetch)
 
 
+def go_program(name: str, package: str, tags: list) -> Path:
+    """The path of a program that `go install` builds from `module/package@version`, with these build tags."""
+    if _which("go") is None:
+        raise GatherError(f"{name} is built with Go, which is missing: install Go 1.21 or newer")
+
+    def fetch(folder: Path) -> None:
+        install = ["go", "install", "-trimpath", "-ldflags=-s -w", f"-tags={','.join(tags)}", package]
+        _run(install, f"building {name}", env={**os.environ, "GOBIN": str(folder)})
+
+    return _folder(name, f"{package} {' '.join(tags)}".encode(), fetch) / name
+
+
 def promtool() -> Path:
     """The path of `promtool`, unpacked from Debian's prometheus package without installing its service."""
     path = _which("promtool")
@@ -150,9 +162,9 @@ def _which(command: str):
     return shutil.which(command, path=os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin")
 
 
-def _run(command: list, doing: str, cwd=None) -> None:
+def _run(command: list, doing: str, cwd=None, env=None) -> None:
     done = subprocess.run(
-        command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if done.returncode:
         tail = done.stdout.decode(errors="replace").strip().splitlines()[-20:]

@@ -13,14 +13,18 @@ from . import certificates, gather, ready
 PACKAGE = "mosquitto"
 USER = "iotml"
 LIMITED_USER = "limited"
+STOCK_WINDOW = 20
 
 
 class Mosquitto:
     """Anonymous clients on the ports `plain`, `tls` and `mutual_tls`, where they must show a certificate; stock window of 20 messages.
     On `expired_tls` and `elsewhere_tls` it shows a certificate that is not to be trusted."""
 
-    name = "mosquitto"
     ports = ("plain", "tls", "mutual_tls", "expired_tls", "elsewhere_tls")
+
+    def __init__(self, name: str = "mosquitto", window: int = STOCK_WINDOW):
+        self.name = name
+        self.window = window
 
     def gather(self) -> None:
         gather.tool("mosquitto", PACKAGE)
@@ -38,7 +42,7 @@ require_certificate true
 {_secured(ports["expired_tls"], folder, "expired")}
 {_secured(ports["elsewhere_tls"], folder, "elsewhere")}
 """
-        return _command(home, listeners)
+        return _command(home, listeners, self.window)
 
     def probe(self, home: Path, ports: dict) -> None:
         ready.mqtt("127.0.0.1", ports["plain"])
@@ -114,7 +118,7 @@ certfile {folder}/{certificate}.pem
 keyfile {folder}/{certificate}.key"""
 
 
-def _command(home: Path, listeners: str) -> list:
+def _command(home: Path, listeners: str, window: int = STOCK_WINDOW) -> list:
     data = home / "data"
     data.mkdir(exist_ok=True)
     # Started as root, Mosquitto would drop to its own user and lose the right to its files.
@@ -123,7 +127,7 @@ def _command(home: Path, listeners: str) -> list:
     config.write_text(
         f"""\
 {user}{listeners}
-max_inflight_messages 20
+max_inflight_messages {window}
 max_queued_messages 0
 persistence true
 persistence_location {data}/
