@@ -85,7 +85,13 @@ pub(super) fn restart(named: &Named, task: Option<usize>, only_failed: bool) -> 
         Some(task) => format!("/connectors/{name}/tasks/{task}/restart"),
         None => format!("/connectors/{name}/restart?includeTasks=true&onlyFailed={only_failed}"),
     };
-    tell(&named.far, Method::POST, &path)
+    match ask(&named.far, Method::POST, &path) {
+        Ok(body) if body["connector"]["state"] == "STOPPED" => {
+            fail(&format!("{} is stopped, and stays so until it is resumed", named.name), 1)
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(message) => fail(&message, 1),
+    }
 }
 
 fn tell(far: &Far, method: Method, path: &str) -> ExitCode {

@@ -108,8 +108,15 @@ async fn task_status(State(behind): Asked, Path((name, task)): Path<(String, Str
 
 async fn restart_task(State(behind): Asked, Path((name, task)): Path<(String, String)>) -> Answered {
     let control = steered(&behind, &name)?;
-    let is_known = task.parse().is_ok_and(|task| control.restart_task(task));
-    if is_known { Ok(nothing(StatusCode::NO_CONTENT)) } else { Err(no_task(&name, &task)) }
+    let number = task.parse().ok().filter(|task| *task < control.status().tasks.len());
+    match number.map(|task| control.restart_task(task)) {
+        Some(true) => Ok(nothing(StatusCode::NO_CONTENT)),
+        // A connector that is stopped has no tasks in Kafka Connect.
+        Some(false) => {
+            Err(Refusal::not_found(format!("Task {task} of connector {name} is stopped; resume the connector")))
+        }
+        None => Err(no_task(&name, &task)),
+    }
 }
 
 /// A pipeline is nothing but its tasks, so these are restarted unless the caller says otherwise; Kafka Connect, where a
@@ -136,7 +143,7 @@ async fn restart(
     let mut status = control.status();
     if include_tasks {
         let restarted = control.restart(only_failed);
-        // As in Kafka Connect, the answer shows what is about to happen.
+        // As in Kafka Connect, the answer shows what is about to happen; what is stopped stays so until it is resumed.
         restarted.into_iter().for_each(|task| status.tasks[task].state = TaskState::Restarting);
     }
     Ok(answer(StatusCode::ACCEPTED, &status_of(&status), &behind.controls))

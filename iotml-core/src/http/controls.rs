@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::Value;
 
+use super::flat::flat;
 use crate::pipeline::PipelineControl;
 
 /// The pipelines of a process; cheap to clone, and all clones are the same list.
@@ -23,7 +24,7 @@ type Scrub = Arc<dyn Fn(&str) -> Cow<'_, str> + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct Controlled {
     pub control: PipelineControl,
-    /// Its configuration, without secrets.
+    /// Its configuration, flat and without secrets.
     pub config: Arc<Value>,
 }
 
@@ -35,7 +36,8 @@ impl Controls {
 
     /// Adds a pipeline with its configuration, from which secrets have been taken out.
     pub fn add(&self, control: PipelineControl, config: Value) {
-        let controlled = Controlled { control, config: Arc::new(config) };
+        let config = Arc::new(flat(control.name(), &config));
+        let controlled = Controlled { control, config };
         self.pipelines.write().unwrap_or_else(PoisonError::into_inner).push(controlled);
     }
 

@@ -5,6 +5,7 @@ mod answer;
 mod audit;
 mod connectors;
 mod controls;
+mod flat;
 mod format;
 mod guard;
 #[cfg(feature = "cli")]

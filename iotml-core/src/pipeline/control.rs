@@ -78,23 +78,21 @@ impl PipelineControl {
     }
 
     /// Begins all tasks anew, or only those that have failed: drained, closed, and opened again with fresh stages and a fresh
-    /// budget of restarts. Returns their numbers.
+    /// budget of restarts. Returns their numbers. A stopped pipeline stays stopped until it is [resumed](Self::resume), as in
+    /// Kafka Connect.
     pub fn restart(&self, only_failed: bool) -> Vec<usize> {
         let picked = |task: &usize| !only_failed || self.shown(*task).state == TaskState::Failed;
-        let tasks: Vec<usize> = (0..self.steering.tasks.len()).filter(picked).collect();
-        tasks.iter().for_each(|task| {
-            self.restart_task(*task);
-        });
-        tasks
+        (0..self.steering.tasks.len()).filter(picked).filter(|task| self.restart_task(*task)).collect()
     }
 
-    /// Begins one task anew; false if there is no such task.
+    /// Begins one task anew; false if there is no such task, or if it is stopped and so has nothing to begin anew.
     pub fn restart_task(&self, task: usize) -> bool {
-        let seat = self.steering.tasks.get(task);
-        if let Some(seat) = seat {
-            seat.order.send_modify(|order| order.n_restarts += 1);
-        }
-        seat.is_some()
+        let restart = |order: &mut Order| {
+            let is_stopped = order.target == Target::Stopped;
+            order.n_restarts += u64::from(!is_stopped);
+            !is_stopped
+        };
+        self.steering.tasks.get(task).is_some_and(|seat| seat.order.send_if_modified(restart))
     }
 
     /// Ends the pipeline: every task stops receiving, drains and closes.

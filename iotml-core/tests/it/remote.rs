@@ -58,6 +58,10 @@ fn a_running_worker_is_audited_and_steered() {
     let (code, _, err) = say(address, &["restart", "p", "--task", "4"]);
     assert_eq!((code, err), (1, format!("error: {address}: Task 4 of connector p not found\n")));
 
+    assert_eq!(call(address, "PUT", "/connectors/p/stop", "", "").0, 204);
+    while state() != "STOPPED" {}
+    let (code, _, err) = say(address, &["restart", "p"]);
+    assert_eq!((code, err.as_str()), (1, "error: p is stopped, and stays so until it is resumed\n"));
     assert_eq!(say(address, &["leave", "p"]).0, 0);
     assert_eq!(worker.code(), Some(0), "{:#?}", worker.seen);
     let (code, _, err) = say(address, &["audit"]);
@@ -80,7 +84,7 @@ fn inv_10_a_token_is_asked_for_and_never_shown() {
     assert!(right.status.success() && out.contains("RUNNING"), "{out}");
     let header = format!("Authorization: Bearer {TOKEN}\r\n");
     let (status, shown) = call(address, "GET", "/connectors/p/config", &header, "");
-    assert_eq!((status, &shown["http"]["token"]), (200, &serde_json::json!("***")));
+    assert_eq!((status, &shown["http.token"]), (200, &serde_json::json!("***")));
     worker.signal("TERM");
     assert_eq!(worker.code(), Some(0));
     let said = worker.seen.join("\n") + &shown.to_string() + &out;

@@ -115,7 +115,7 @@ fn what_is_there_is_told_in_the_shapes_of_kafka_connect() {
         "type": "unknown",
     });
     assert_eq!(cars.get("/connectors/cars/status"), status);
-    let config = json!({ "pipeline": { "name": "cars" }, "http": { "token": "***" } });
+    let config = json!({ "name": "cars", "pipeline.name": "cars", "http.token": "***" });
     let tasks = json!([{ "connector": "cars", "task": 0 }, { "connector": "cars", "task": 1 }]);
     let info = json!({ "name": "cars", "config": config, "tasks": tasks, "type": "unknown" });
     assert_eq!(cars.get("/connectors/cars"), info);
@@ -147,7 +147,20 @@ fn pipelines_are_paused_resumed_stopped_and_left() {
     assert_eq!(cars.call("PUT", "/connectors/cars/stop"), (204, Value::Null));
     cars.wait_for(TaskState::Stopped);
     assert_eq!(cars.get("/connectors/cars/tasks/0/status")["state"], "STOPPED");
+    // What is stopped stays so: the answer does not promise otherwise, and a resume finds nothing that was put off.
+    let (status, body) = cars.call("POST", "/connectors/cars/restart");
+    let states = [&body["connector"]["state"], &body["tasks"][0]["state"], &body["tasks"][1]["state"]];
+    assert_eq!((status, states), (202, [&json!("STOPPED"); 3]), "{body}");
+    let (status, body) = cars.call("POST", "/connectors/cars/tasks/1/restart");
+    assert_eq!((status, &body["message"]), (404, &json!("Task 1 of connector cars is stopped; resume the connector")));
     assert_eq!(cars.call("PUT", "/connectors/cars/resume").0, 202);
+    cars.wait_for(TaskState::Running);
+    cars.logs[1].publish(numbers(0..2));
+    wait_until("delivered", || cars.logs[1].acked() == 2);
+    let n_restarts: Vec<_> = cars.control.status().tasks.iter().map(|task| task.n_restarts).collect();
+    assert_eq!(n_restarts, [1, 1], "only the resume began them anew");
+    assert_eq!(cars.call("POST", "/connectors/cars/tasks/1/restart").0, 204);
+    wait_until("begun anew", || cars.control.status().tasks[1].n_restarts == 2);
     cars.wait_for(TaskState::Running);
     assert_eq!(cars.call("PUT", "/connectors/cars/leave").0, 202);
     wait_until("ended", || cars.handle.is_finished());
