@@ -87,6 +87,8 @@ pub enum Reason {
     WrongMagicByte,
     /// The registry does not know the schema id.
     UnknownSchemaId,
+    /// The registry was not asked for the schema id, because it knew too many others of the batch not.
+    SchemaNotAsked,
     /// The record does not fit the schema.
     WrongSchema,
     /// Not valid UTF-8.
@@ -122,6 +124,7 @@ impl Reason {
             Reason::TrailingBytes => "trailing_bytes",
             Reason::WrongMagicByte => "wrong_magic_byte",
             Reason::UnknownSchemaId => "unknown_schema_id",
+            Reason::SchemaNotAsked => "schema_not_asked",
             Reason::WrongSchema => "wrong_schema",
             Reason::NotUtf8 => "not_utf8",
             Reason::Malformed => "malformed",

@@ -1,6 +1,7 @@
 //! Avro in the Confluent frame: a zero byte, the schema's id, the datum.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,11 +44,25 @@ pub struct ConfluentAvroDecoderConfig {
     /// Longer messages are rejected.
     #[serde(default = "default_max_bytes")]
     pub max_bytes: usize,
+    /// Once the registry has said of so many ids of one batch that it does not know them, it is asked for no more ids of that batch:
+    /// random bytes look like ids. Those with the most rows are asked for first, then the lowest, so that a schema that exists is
+    /// hardly ever among the rest, whose rows are rejected as `schema_not_asked`.
+    #[serde(default = "default_max_unknown")]
+    pub max_unknown_ids: usize,
+}
+
+fn default_max_unknown() -> usize {
+    100
 }
 
 impl Default for ConfluentAvroDecoderConfig {
     fn default() -> Self {
-        Self { columns: None, max_fields: DEFAULT_MAX_FIELDS, max_bytes: DEFAULT_MAX_BYTES }
+        Self {
+            columns: None,
+            max_fields: DEFAULT_MAX_FIELDS,
+            max_bytes: DEFAULT_MAX_BYTES,
+            max_unknown_ids: default_max_unknown(),
+        }
     }
 }
 
@@ -57,6 +72,7 @@ pub struct ConfluentAvroDecoder {
     columns: Option<Vec<ColumnConfig>>,
     max_fields: usize,
     max_bytes: usize,
+    max_unknown_ids: usize,
     layout: Layout,
     programs: Vec<Program>,
     ids: HashMap<u32, Known>,
@@ -69,9 +85,14 @@ enum Known {
     Unknown { since: Instant, cause: Cause },
 }
 
+type Answer = Result<Arc<str>, SchemaRegistryError>;
+
 impl ConfluentAvroDecoder {
     /// A decoder that asks `resolver` for each id once.
     pub fn new(resolver: Arc<dyn SchemaResolver>, config: ConfluentAvroDecoderConfig) -> Result<Self, ConfigError> {
+        if config.max_unknown_ids == 0 {
+            return Err(ConfigError::new("max_unknown_ids must be at least 1"));
+        }
         if let Some(columns) = &config.columns {
             check_columns(columns)?;
         }
@@ -80,36 +101,64 @@ impl ConfluentAvroDecoder {
             columns: config.columns,
             max_fields: config.max_fields,
             max_bytes: config.max_bytes,
+            max_unknown_ids: config.max_unknown_ids,
             layout: Layout::default(),
             programs: Vec::new(),
             ids: HashMap::new(),
         })
     }
 
-    /// The ids in `raw` that must be asked for, in the order they come.
-    fn missing(&self, raw: &RawBatch) -> Vec<u32> {
-        let (mut missing, mut seen) = (Vec::new(), HashSet::new());
-        let mut last = None;
+    /// The ids in `raw` that must be asked for, in the order they come, each with the number of its rows.
+    fn missing(&self, raw: &RawBatch) -> Vec<(u32, usize)> {
+        let (mut missing, mut places) = (Vec::new(), HashMap::new());
+        let (mut last, mut place) = (None, None);
         for row in 0..raw.len() {
             let Some(&[0, a, b, c, d, ..]) = raw.messages().payload(row) else { continue };
             let id = u32::from_be_bytes([a, b, c, d]);
-            if last == Some(id) {
-                continue;
+            if last != Some(id) {
+                let is_wanted = match self.ids.get(&id) {
+                    None => true,
+                    Some(Known::Unknown { since, .. }) => since.elapsed() > UNKNOWN_FOR,
+                    Some(_) => false,
+                };
+                last = Some(id);
+                place = is_wanted.then(|| *places.entry(id).or_insert(missing.len()));
             }
-            last = Some(id);
-            let wanted = match self.ids.get(&id) {
-                None => true,
-                Some(Known::Unknown { since, .. }) => since.elapsed() > UNKNOWN_FOR,
-                Some(_) => false,
-            };
-            if wanted && seen.insert(id) {
-                missing.push(id);
+            match place {
+                Some(place) if place == missing.len() => missing.push((id, 1)),
+                Some(place) => missing[place].1 += 1,
+                None => {}
             }
         }
         missing
     }
 
-    fn learn(&mut self, id: u32, resolved: Result<Arc<str>, SchemaRegistryError>) -> Result<(), DecodeError> {
+    /// Asks the registry for these ids. Returns its answers, and the error that ended the asking, if one did.
+    async fn ask(&self, missing: &[(u32, usize)]) -> (HashMap<u32, Answer>, Option<(u32, SchemaRegistryError)>) {
+        let mut wanted = missing.to_vec();
+        wanted.sort_by_key(|(id, n_rows)| (Reverse(*n_rows), *id));
+        let requests = stream::iter(wanted).map(|(id, _)| {
+            let resolver = self.resolver.clone();
+            async move { (id, resolver.resolve(id).await) }
+        });
+        let mut requests = requests.buffered(REQUESTS);
+        let (mut answers, mut n_unknown) = (HashMap::new(), 0);
+        while n_unknown < self.max_unknown_ids
+            && let Some((id, answer)) = requests.next().await
+        {
+            match answer {
+                Err(error @ (SchemaRegistryError::Unavailable { .. } | SchemaRegistryError::Refused { .. })) => {
+                    return (answers, Some((id, error)));
+                }
+                Err(SchemaRegistryError::Unknown { .. }) => n_unknown += 1,
+                _ => {}
+            }
+            answers.insert(id, answer);
+        }
+        (answers, None)
+    }
+
+    fn learn(&mut self, id: u32, resolved: Answer) -> Result<(), DecodeError> {
         let known = match resolved {
             Ok(json) => self.compile(id, &json),
             Err(unknown @ SchemaRegistryError::Unknown { .. }) => {
@@ -160,17 +209,17 @@ impl Decoder for ConfluentAvroDecoder {
         if missing.is_empty() {
             return Ok(());
         }
-        let resolver = self.resolver.clone();
-        let requests = stream::iter(missing).map(|id| {
-            let resolver = resolver.clone();
-            async move { (id, resolver.resolve(id).await) }
-        });
+        let (mut answers, failed) = self.ask(&missing).await;
         // In the order of the messages, because the first schema decides on the columns.
-        let mut answers = requests.buffered(REQUESTS);
-        while let Some((id, resolved)) = answers.next().await {
-            self.learn(id, resolved)?;
+        for (id, _) in missing {
+            match answers.remove(&id) {
+                Some(answer) => self.learn(id, answer)?,
+                // Comes first when all are asked for again.
+                None if failed.is_some() => break,
+                None => {}
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), |(id, error)| self.learn(id, Err(error)))
     }
 
     fn decode(&mut self, raw: &Arc<RawBatch>) -> Result<StageOutput, DecodeError> {
@@ -196,8 +245,14 @@ fn find<'p>(ids: &HashMap<u32, Known>, programs: &'p [Program], id: u32) -> Resu
     match ids.get(&id) {
         Some(Known::Program(number)) => Ok(&programs[*number]),
         Some(Known::Unusable(cause) | Known::Unknown { cause, .. }) => Err(cause.clone()),
-        None => Err(Cause::new(Reason::UnknownSchemaId, format!("schema {id} was not prepared"))),
+        None => Err(not_asked(id)),
     }
+}
+
+#[cold]
+fn not_asked(id: u32) -> Cause {
+    let detail = format!("the registry was not asked for schema {id}, as it knew too many of the batch's ids not");
+    Cause::new(Reason::SchemaNotAsked, detail)
 }
 
 /// The schema's id, and the datum behind it.

@@ -164,6 +164,37 @@ async fn a_registry_that_is_down_is_retried_and_an_unknown_id_is_not_asked_for_a
     assert_eq!(asked.iter().filter(|id| **id == 50).count(), 1 + usize::from(asked[1] == 50), "{asked:?}");
 }
 
+/// A thousand rows under random ids, and in between three of a schema that exists and one of another.
+#[tokio::test]
+async fn inv_7_random_ids_cost_a_bounded_number_of_requests_and_hide_no_schema() {
+    let shelf = shelf();
+    let config = ConfluentAvroDecoderConfig { max_unknown_ids: 20, ..ConfluentAvroDecoderConfig::default() };
+    let mut decoder = ConfluentAvroDecoder::new(shelf.clone(), config).unwrap();
+    let random = (0..1_000u32).map(|n| framed(n.wrapping_mul(2_654_435_761) | 1 << 20, &[1]));
+    let mut payloads: Vec<_> = random.collect();
+    for (at, payload) in [(300, v1(1.0, 1, "a")), (500, v1(2.0, 2, "b")), (990, v1(3.0, 3, "c"))] {
+        payloads[at] = framed(1, &payload);
+    }
+    payloads[999] = framed(2, &v2(4.0, 4, "d", None));
+    let raw = raw_batch(payloads.into_iter().map(Some));
+    let positions: Vec<_> = (0..1_000).collect();
+    for round in 1..=2 {
+        decoder.prepare(&raw).await.unwrap();
+        let found = fates(&positions, &decoder.decode(&raw).unwrap());
+        let count = |fate: Fate| found.iter().filter(|found| **found == fate).count();
+        assert_eq!(
+            count(Fate::Rejected(Reason::UnknownSchemaId)),
+            20 * round,
+            "what the registry has said, and no more"
+        );
+        assert_eq!(count(Fate::Rejected(Reason::SchemaNotAsked)), 996 - 20 * round);
+        assert!([300, 500, 990, 999].iter().all(|row| matches!(found[*row], Fate::Kept(_))));
+        // Requests on their way when the limit is reached are not waited for.
+        let n_asked = shelf.asked.lock().unwrap().len();
+        assert!(n_asked <= 2 + round * (20 + 8), "{n_asked} requests after {round} batches");
+    }
+}
+
 #[test]
 fn wanted_columns_come_in_the_order_and_types_asked_for() {
     let mut config = AvroDecoderConfig::new(CAR_V2);
