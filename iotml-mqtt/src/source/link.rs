@@ -70,12 +70,23 @@ struct Link {
 enum Leaving {
     /// It stays.
     No,
+    /// It is still subscribed, until it has something to hold back or nothing comes.
+    Waiting,
     /// It wants to unsubscribe, and the broker has not confirmed it.
     Asked,
     /// The broker assigns nothing more to it, and may still have something from before.
     Unsubscribed,
+    /// It cuts the connection, so that the broker gives the message that is held back to another member.
+    HandingBack,
     /// The broker has nothing for it.
     Cleared,
+}
+
+impl Leaving {
+    /// Whether it waits for a silence.
+    fn is_looking(self) -> bool {
+        matches!(self, Self::Waiting | Self::Unsubscribed)
+    }
 }
 
 impl LateAck {
@@ -128,14 +139,21 @@ impl Link {
                             // Dropped without a close, like a kill: what is unacknowledged comes again.
                             None => return,
                         },
-                        event = &mut poll => break event,
-                        () = sleep(LOOK), if self.leaving == Leaving::Unsubscribed => self.look_around(),
+                        event = &mut poll => break Some(event),
+                        () = sleep(LOOK), if self.leaving.is_looking() => self.look_around(),
+                    }
+                    if self.leaving == Leaving::HandingBack {
+                        break None;
                     }
                 }
             };
             let flow = match step {
-                Ok(event) => self.handle(event),
-                Err(error) => self.disconnected(error).await,
+                Some(Ok(event)) => self.handle(event),
+                Some(Err(error)) => self.disconnected(error).await,
+                None => {
+                    events.clean();
+                    self.handed_back()
+                }
             };
             if flow.is_break() {
                 break;
@@ -189,12 +207,7 @@ impl Link {
                 self.shared.counters.acked.inc_by(n);
                 self.moved = Instant::now();
             }
-            Command::Leave => {
-                self.leaving = Leaving::Asked;
-                if self.connected {
-                    self.unsubscribe();
-                }
-            }
+            Command::Leave => self.take_leave(),
             Command::Close(closed) => {
                 // A connection that is away cannot say goodbye; nothing is lost by that.
                 if !self.connected || self.say_goodbye().is_err() {
@@ -207,10 +220,38 @@ impl Link {
         }
     }
 
+    /// Asks to be unsubscribed; a member of a group only while it has a message to hold back.
+    ///
+    /// HiveMQ CE gives a group's backlog to a member whose last message is acknowledged, and wakes the other members only
+    /// when the group's queue goes from empty to one message, or when a member's connection ends before it has acknowledged
+    /// all. If who leaves had acknowledged all, the backlog would lie. So one message is held back, and handed back.
+    fn take_leave(&mut self) {
+        if self.leaving == Leaving::No {
+            self.leaving = if self.is_member() { Leaving::Waiting } else { Leaving::Asked };
+            if self.leaving == Leaving::Asked && self.connected {
+                self.unsubscribe();
+            }
+        }
+        let has_some = self.session.as_ref().is_some_and(|session| session.n_open() > 0);
+        if self.leaving == Leaving::Waiting && self.connected && (has_some || self.moved.elapsed() >= SILENCE) {
+            if let Some(session) = &mut self.session {
+                session.hold_newest();
+            }
+            self.leaving = Leaving::Asked;
+            self.unsubscribe();
+        }
+    }
+
+    /// Whether all that it receives comes from queues that it shares with others: a queue of its own would wait, at HiveMQ, for
+    /// the acknowledgement that is held back.
+    fn is_member(&self) -> bool {
+        self.shared.mapping.filters().iter().all(|filter| filter.starts_with("$share/"))
+    }
+
     /// Ends the connection, and the session with it only if nothing can be lost by that.
     fn say_goodbye(&self) -> Result<(), rumqttc::ClientError> {
-        let is_empty = self.session.as_ref().is_none_or(|session| session.n_open() == 0);
-        if self.leaving != Leaving::Cleared || !is_empty {
+        let is_durable = self.session.as_ref().is_none_or(Session::is_durable);
+        if self.leaving != Leaving::Cleared || !is_durable {
             return self.client.try_disconnect();
         }
         let properties = DisconnectProperties {
@@ -230,11 +271,29 @@ impl Link {
 
     /// Whether the broker has nothing more for a connection that takes leave.
     fn look_around(&mut self) {
-        let is_empty = self.session.as_ref().is_none_or(Session::is_empty);
-        if self.connected && is_empty && self.moved.elapsed() >= SILENCE {
+        if self.leaving == Leaving::Waiting {
+            return self.take_leave();
+        }
+        let is_durable = self.session.as_ref().is_none_or(Session::is_durable);
+        if !self.connected || !is_durable || self.moved.elapsed() < SILENCE {
+            return;
+        }
+        if self.session.as_ref().is_some_and(Session::holds_one) {
+            self.leaving = Leaving::HandingBack;
+        } else {
             self.leaving = Leaving::Cleared;
             self.shared.cleared();
         }
+    }
+
+    /// The connection is cut, and made again for what a broker may have held back until the last message was acknowledged.
+    fn handed_back(&mut self) -> ControlFlow<()> {
+        self.leaving = Leaving::Unsubscribed;
+        (self.connected, self.is_greeting) = (false, false);
+        if let Some(session) = &mut self.session {
+            session.disconnected();
+        }
+        ControlFlow::Continue(())
     }
 
     fn handle(&mut self, event: Event) -> ControlFlow<()> {
@@ -248,6 +307,9 @@ impl Link {
             Event::Incoming(Packet::Publish(publish)) => {
                 self.moved = Instant::now();
                 self.receive(&publish);
+                if self.leaving == Leaving::Waiting {
+                    self.take_leave();
+                }
             }
             Event::Outgoing(Outgoing::Disconnect) => return ControlFlow::Break(()),
             _ => {}
@@ -261,6 +323,10 @@ impl Link {
             self.begin_session();
         }
         self.moved = Instant::now();
+        if self.leaving == Leaving::Waiting {
+            // What was in flight has gone back to the group, which is what a message held back is for.
+            self.leaving = Leaving::Asked;
+        }
         if self.leaving != Leaving::No {
             return self.unsubscribe();
         }

@@ -21,6 +21,10 @@ pub(super) struct Session {
     done: HashMap<u16, u64>,
     /// Messages of this connection that the broker counts against our window.
     n_open: usize,
+    /// Acknowledges all but the newest; see [`Session::hold_newest`].
+    holds: bool,
+    /// Durable, and not acknowledged because it is the newest.
+    held: Option<u64>,
 }
 
 /// A packet as its acknowledgement needs it.
@@ -68,7 +72,16 @@ pub(super) enum Receipt {
 impl Session {
     /// A session that begins empty.
     pub(super) fn new(lane: Lane) -> Self {
-        Self { lane, first: 0, flights: VecDeque::new(), waiting: HashMap::new(), done: HashMap::new(), n_open: 0 }
+        Self {
+            lane,
+            first: 0,
+            flights: VecDeque::new(),
+            waiting: HashMap::new(),
+            done: HashMap::new(),
+            n_open: 0,
+            holds: false,
+            held: None,
+        }
     }
 
     /// The session's lane.
@@ -81,9 +94,19 @@ impl Session {
         self.n_open
     }
 
-    /// Whether everything received is done, and nothing is to come again.
-    pub(super) fn is_empty(&self) -> bool {
-        self.flights.is_empty() && self.done.is_empty()
+    /// Whether everything received is durable. What of it is not acknowledged may come again, here or to another reader.
+    pub(super) fn is_durable(&self) -> bool {
+        self.flights.len() == usize::from(self.held.is_some())
+    }
+
+    /// From now on and for as long as this connection lasts, the acknowledgement of the newest message waits for the next one.
+    pub(super) fn hold_newest(&mut self) {
+        self.holds = true;
+    }
+
+    /// Whether all is acknowledged but the newest message, which is held back.
+    pub(super) fn holds_one(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Takes in a packet; `content` is a fingerprint of topic and payload, `dup` the packet's DUP flag.
@@ -113,7 +136,13 @@ impl Session {
 
     /// Everything up to `through` is durable: calls `acknowledge` with the packets to acknowledge now, in receive order.
     pub(super) fn ack(&mut self, through: u64, mut acknowledge: impl FnMut(PacketId)) {
-        while self.first <= through {
+        let newest = self.first + self.flights.len() as u64;
+        let mut end = newest.min(through.saturating_add(1));
+        let is_open = self.flights.back().is_some_and(|flight| flight.state == State::Open);
+        let holds = self.holds && end == newest && is_open;
+        self.held = holds.then(|| newest - 1);
+        end -= u64::from(holds);
+        while self.first < end {
             let Some(flight) = self.flights.pop_front() else { return };
             self.first += 1;
             match flight.state {
@@ -137,13 +166,16 @@ impl Session {
 
     /// The connection is gone; what is in flight waits for the session to be resumed.
     pub(super) fn disconnected(&mut self) {
-        self.n_open = 0;
+        (self.n_open, self.holds) = (0, false);
         for (flight, seq) in self.flights.iter_mut().zip(self.first..) {
             if flight.state == State::Open {
                 flight.state = State::Waiting;
                 // A packet id stands for the message received last.
                 self.waiting.insert(flight.packet.id, seq);
             }
+        }
+        if let Some(held) = self.held.take() {
+            self.ack(held, |_| {});
         }
     }
 }
@@ -213,6 +245,28 @@ mod tests {
         assert_eq!(session.receive(packet(2), false, 44), Receipt::New(3));
         assert_eq!(acked(&mut session, 1), [0u16; 0], "its packet id now belongs to another message");
         assert_eq!(acked(&mut session, 3), [1, 2]);
+    }
+
+    #[test]
+    fn inv_2_the_newest_message_is_held_until_another_one_comes() {
+        let mut session = Session::new(Lane(0));
+        session.receive(packet(1), false, 11);
+        session.receive(packet(2), false, 22);
+        session.hold_newest();
+        assert!(!session.is_durable());
+        assert_eq!(acked(&mut session, 0), [1]);
+        assert!(!session.is_durable() && !session.holds_one());
+        assert_eq!(acked(&mut session, 1), [0u16; 0]);
+        assert!(session.is_durable() && session.holds_one());
+        session.receive(packet(3), false, 33);
+        assert!(!session.is_durable());
+        assert_eq!(acked(&mut session, 2), [2]);
+        assert!(session.is_durable() && session.holds_one());
+        session.disconnected();
+        assert!(session.is_durable() && !session.holds_one());
+        assert_eq!(session.receive(packet(3), true, 33), Receipt::Done, "a broker that has it still sends it again");
+        assert_eq!(session.receive(packet(4), false, 44), Receipt::New(3));
+        assert_eq!(acked(&mut session, 3), [4], "nothing is held on the next connection");
     }
 
     #[test]
