@@ -39,7 +39,8 @@ pub fn confluent_frame(data: &[u8]) {
     let messages = messages(data);
     let fates = decode(&messages, || -> Box<dyn Decoder> {
         // So that what a message is rejected for does not depend on how many others are unknown.
-        let config = ConfluentAvroDecoderConfig { max_unknown_ids: usize::MAX, ..ConfluentAvroDecoderConfig::default() };
+        let config =
+            ConfluentAvroDecoderConfig { max_unknown_ids: usize::MAX, ..ConfluentAvroDecoderConfig::default() };
         Box::new(ConfluentAvroDecoder::new(Arc::new(Shelf), config).expect("a sound configuration"))
     });
     for (message, fate) in messages.iter().zip(&fates) {
