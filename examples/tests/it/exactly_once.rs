@@ -2,7 +2,8 @@
 //! messages finds in the end.
 //!
 //! `IOTML_KILLS` says how many kills (3 if unset), `IOTML_SEED` repeats a run. A worker is also stopped for longer than its
-//! session with the group lasts and, from 10 kills on, another time for longer than its transaction.
+//! session with the group lasts. From 10 kills on another one is stopped for longer than its transaction, and a Kafka of its own is
+//! restarted, killed, and hangs meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use iotml_core::testing::servers;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -22,8 +24,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
+use crate::kafka::{Fault, Kafka};
 use crate::{checkout, fresh};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -35,6 +39,8 @@ const BAD_EVERY: usize = 50;
 const STOPPED: Duration = Duration::from_secs(9);
 /// Longer than a transaction may take, and the cluster to notice: then the worker is fenced.
 const STOPPED_LONG: Duration = Duration::from_secs(25);
+/// Longer than the session of a member, and than a transaction may take.
+const HANGS: Duration = Duration::from_secs(12);
 
 struct Topics {
     servers: String,
@@ -238,7 +244,18 @@ fn fill(topics: &Topics, stop: &AtomicBool) -> usize {
         for _ in 0..100 {
             let payload = if n % BAD_EVERY == 0 { format!("bad {n}") } else { format!("{{\"seq\": {n}}}") };
             let key = format!("car-{}", n % N_CARS);
-            producer.send(BaseRecord::to(&topic).key(&key).payload(&payload)).map_err(|(error, _)| error).unwrap();
+            // Full while Kafka is away for long.
+            let mut record = Some(BaseRecord::to(&topic).key(&key).payload(&payload));
+            while let Some(next) = record.take() {
+                match producer.send(next) {
+                    Ok(()) => {}
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                        record = Some(back);
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                    Err((error, _)) => panic!("{error}"),
+                }
+            }
             n += 1;
         }
         thread::sleep(Duration::from_millis(20));
@@ -276,6 +293,8 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
     let seed = number("IOTML_SEED").unwrap_or_else(rand::random);
     println!("IOTML_KILLS={n_kills} IOTML_SEED={seed}");
     let mut random = Pcg32::seed_from_u64(seed);
+    let kafka = (n_kills >= 10).then(|| Arc::new(Kafka::start()));
+    let servers = kafka.as_ref().map_or(servers, |kafka| kafka.address());
     let (topics, folder) = (Arc::new(Topics::new(&servers)), tempfile::tempdir().unwrap());
     let stop = Arc::new(AtomicBool::new(false));
     let filler = thread::spawn({
@@ -300,8 +319,22 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
     if n_kills >= 10 {
         stops.push(((stops[0].0 + random.random_range(1..n_turns)) % n_turns, STOPPED_LONG));
     }
+    let mut troubles = vec![Fault::Restart, Fault::Kill, Fault::Hang(HANGS)];
+    troubles.shuffle(&mut random);
+    let mut trouble: Option<JoinHandle<()>> = None;
     for turn in 0..n_turns {
         wait(&mut workers, Duration::from_millis(random.random_range(300..2500)));
+        // Killed are workers also while Kafka is away, and one trouble of Kafka follows the other.
+        if let Some(kafka) = &kafka
+            && turn > 0
+            && trouble.as_ref().is_none_or(JoinHandle::is_finished)
+            && let Some(fault) = troubles.pop()
+        {
+            trouble.take().into_iter().for_each(|over| over.join().unwrap());
+            workers.iter_mut().for_each(|worker| worker.may_end = true);
+            let kafka = kafka.clone();
+            trouble = Some(thread::spawn(move || kafka.suffer(fault)));
+        }
         let victim = random.random_range(0..2);
         if let Some((_, time)) = stops.iter().find(|(at, _)| *at == turn) {
             // The other goes on with its partitions, and then there are two who believe that they have them.
@@ -316,6 +349,15 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
             workers[victim].kill();
         }
     }
+    while let (Some(kafka), Some(fault)) = (&kafka, troubles.pop()) {
+        trouble.take().into_iter().for_each(|over| over.join().unwrap());
+        let kafka = kafka.clone();
+        trouble = Some(thread::spawn(move || kafka.suffer(fault)));
+    }
+    while trouble.as_ref().is_some_and(|trouble| !trouble.is_finished()) {
+        wait(&mut workers, Duration::from_millis(100));
+    }
+    trouble.into_iter().for_each(|over| over.join().unwrap());
     stop.store(true, Ordering::Relaxed);
     let n = filler.join().unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -335,9 +377,10 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
     let n_hidden = topics.read("out", "read_uncommitted").len() - out.len();
     let (good, bad) = (faults(&out, &|seq| !is_bad(seq), n), faults(&dead, &is_bad, n));
     println!(
-        "exactly once: {n_kills} kills, {} times a worker stopped: {} rows and {} dead letters; doubled {} and {}, \
+        "exactly once: {n_kills} kills, {} times a worker stopped, {} troubles of Kafka: {} rows and {} dead letters; doubled {} and {}, \
          missing {} and {}, out of order {} and {}; {n_hidden} rows of aborted transactions are not seen; {} workers fenced",
         stops.len(),
+        if kafka.is_some() { 3 } else { 0 },
         out.len(),
         dead.len(),
         good.0,

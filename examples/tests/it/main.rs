@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod exactly_once;
+mod kafka;
 mod letters;
 mod quickstart;
 mod replay;
