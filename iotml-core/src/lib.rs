@@ -35,6 +35,7 @@ pub mod http;
 #[cfg(feature = "cli")]
 pub mod log;
 pub mod metrics;
+pub mod model;
 pub mod pipeline;
 pub mod plugin;
 pub mod secret;

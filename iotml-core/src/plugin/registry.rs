@@ -11,6 +11,7 @@ use super::{Inspection, Remark};
 use crate::decode::Decoder;
 use crate::encode::Encoder;
 use crate::error::{ConfigError, Stage};
+use crate::model::ModelFeeds;
 use crate::preprocess::Preprocessor;
 use crate::score::Scorer;
 use crate::sink::Sink;
@@ -41,6 +42,31 @@ pub struct Plugin<S> {
     pub about: &'static str,
     schema: Describe,
     build: Build<S>,
+}
+
+impl<S: 'static> Plugin<S> {
+    /// A plug-in whose configuration is the Rust type `C`.
+    pub fn new<C: PluginConfig>(
+        about: &'static str,
+        build: impl Fn(C, &BuildContext) -> Result<S, ConfigError> + Send + Sync + 'static,
+    ) -> Self {
+        Plugin {
+            about,
+            schema: Box::new(|generator| C::json_schema(generator)),
+            build: Box::new(move |config, context| {
+                let config = serde_json::from_value(config)
+                    .map_err(|source| ConfigError::with(format!("configuration does not fit: {source}"), source))?;
+                build(config, context)
+            }),
+        }
+    }
+
+    /// The same with a schema that says more than the type does, asked for whenever it is needed.
+    #[must_use]
+    pub fn described(mut self, schema: impl Fn(&mut SchemaGenerator) -> Schema + Send + Sync + 'static) -> Self {
+        self.schema = Box::new(schema);
+        self
+    }
 }
 
 impl<S> Plugin<S> {
@@ -82,6 +108,8 @@ pub struct Registry {
     pub sinks: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
     /// Sinks that write back to where a source of this `type` reads; each is configured by the source's own table.
     pub ways_back: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
+    /// Feeds of model announcements by `type`, for scorers that follow one.
+    pub model_feeds: ModelFeeds,
     /// Checks of a pipeline as a whole.
     pub checks: Vec<Check>,
     /// Subcommands that plug-ins add to the command line.
@@ -103,7 +131,7 @@ macro_rules! register {
             about: &'static str,
             build: impl Fn(C, &BuildContext) -> Result<$stage, ConfigError> + Send + Sync + 'static,
         ) -> &mut Self {
-            let plugin = plugin(about, build);
+            let plugin = Plugin::new(about, build);
             assert!(self.$field.insert(name, plugin).is_none(), "a plug-in of type {name:?} is registered twice");
             self
         }
@@ -161,20 +189,5 @@ impl Registry {
             Stage::Encode => self.encoders.keys().copied().collect(),
             Stage::Sink => self.sinks.keys().copied().collect(),
         }
-    }
-}
-
-fn plugin<C: PluginConfig, S: 'static>(
-    about: &'static str,
-    build: impl Fn(C, &BuildContext) -> Result<S, ConfigError> + Send + Sync + 'static,
-) -> Plugin<S> {
-    Plugin {
-        about,
-        schema: Box::new(|generator| C::json_schema(generator)),
-        build: Box::new(move |config, context| {
-            let config = serde_json::from_value(config)
-                .map_err(|source| ConfigError::with(format!("configuration does not fit: {source}"), source))?;
-            build(config, context)
-        }),
     }
 }

@@ -1,0 +1,104 @@
+use super::*;
+use crate::model::{Digest, Place};
+
+fn version(version: &str, rollout: Rollout) -> Announcement {
+    let place = Place::Uri(format!("file:///models/{version}.onnx"));
+    Announcement::new(version, place, Digest::of(version.as_bytes())).rolled_out(rollout)
+}
+
+fn set(rollouts: &[Rollout]) -> ModelSet {
+    let versions = rollouts.iter().enumerate().map(|(at, rollout)| version(&at.to_string(), *rollout));
+    ModelSet { versions: versions.collect(), ..ModelSet::new("cars") }
+}
+
+const CANARY: Rollout = Rollout::Canary { percent: 60.0 };
+const HALF: Rollout = Rollout::Weighted { weight: 1.0 };
+
+#[test]
+fn the_documented_form_reads_and_round_trips() {
+    let text = format!(
+        r#"{{"format": 1, "model": "cars", "versions": [
+            {{"version": "3", "uri": "file:///m.onnx", "sha256": "{0}"}},
+            {{"version": "4", "inline": "YWJj", "sha256": "{0}", "manifest": {{"kind": "score"}}, "state": "READY",
+              "rollout": {{"kind": "canary", "percent": 10}}}},
+            {{"version": "2", "uri": "s3://b/m.onnx", "sha256": "{0}", "state": "UNAVAILABLE"}}]}}"#,
+        Digest::of(b"abc")
+    );
+    let set = ModelSet::from_json(text.as_bytes()).unwrap();
+    assert_eq!(set.versions[0].rollout, Rollout::Full);
+    assert_eq!(set.versions[1].place, Place::Inline(b"abc".to_vec()));
+    assert_eq!(set.acting().map(|acting| acting.version.as_str()).collect::<Vec<_>>(), ["3", "4"]);
+    assert_eq!(ModelSet::from_json(&set.to_json()).unwrap(), set);
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let read = |text: &str| ModelSet::from_json(text.as_bytes()).unwrap_err().to_string();
+    assert!(read("{").contains("not of the expected form"));
+    assert!(read(r#"{"format": 2, "anything": []}"#).contains("update this worker"));
+    assert!(read(r#"{"format": 1, "model": "../x", "versions": []}"#).contains("\"../x\""));
+    let digest = Digest::of(b"");
+    let one = |fields: &str| format!(r#"{{"format": 1, "model": "m", "versions": [{{"version": "1", {fields}}}]}}"#);
+    assert!(read(&one(&format!(r#""sha256": "{digest}""#))).contains("expected form"));
+    assert!(read(&one(&format!(r#""sha256": "{digest}", "inline": "?""#))).contains("base64"));
+    assert!(read(&one(r#""sha256": "12", "uri": "file:///m""#)).contains("SHA-256"));
+}
+
+#[test]
+fn sets_that_contradict_themselves_are_refused() {
+    for wrong in [
+        vec![Rollout::Full, Rollout::Full],
+        vec![Rollout::Full, HALF],
+        vec![HALF, Rollout::Full],
+        vec![Rollout::Full, CANARY, CANARY],
+        vec![CANARY],
+        vec![Rollout::Full, Rollout::Shadow, Rollout::Shadow],
+        vec![Rollout::Full, Rollout::Canary { percent: 0.0 }],
+        vec![Rollout::Full, Rollout::Canary { percent: f64::NAN }],
+        vec![Rollout::Full, Rollout::Canary { percent: 101.0 }],
+        vec![Rollout::Weighted { weight: -1.0 }],
+    ] {
+        assert!(set(&wrong).check().is_err(), "{wrong:?}");
+    }
+    for right in [
+        vec![],
+        vec![Rollout::Full],
+        vec![Rollout::Full, CANARY, Rollout::Shadow],
+        vec![HALF, HALF, CANARY],
+        vec![Rollout::Canary { percent: 100.0 }],
+        vec![Rollout::Shadow],
+    ] {
+        set(&right).check().unwrap();
+    }
+    let mut twice = set(&[Rollout::Full]);
+    twice.versions.push(version("0", Rollout::Shadow));
+    assert_eq!(twice.check(), Err(SetError::Twice("0".to_owned())));
+    let mut hidden = set(&[Rollout::Full]);
+    hidden.versions[0].version = "a/../b".to_owned();
+    assert!(matches!(hidden.check(), Err(SetError::Name { what: "version", .. })));
+}
+
+#[test]
+fn announcing_promoting_and_retiring_keep_one_way_back() {
+    let mut set = ModelSet::new("cars");
+    set.announce(version("1", Rollout::Full));
+    set.announce(version("2", Rollout::Full));
+    set.announce(version("3", Rollout::Canary { percent: 5.0 }));
+    set.check().unwrap();
+    let acting = |set: &ModelSet| set.acting().map(|acting| acting.version.clone()).collect::<Vec<_>>();
+    assert_eq!(acting(&set), ["2", "3"]);
+    set.promote("3").unwrap();
+    assert_eq!(acting(&set), ["3"]);
+    assert!(set.version("2").is_some() && set.version("1").is_none(), "the way back is to 2");
+    set.promote("2").unwrap();
+    assert_eq!(acting(&set), ["2"]);
+    set.announce(version("4", HALF));
+    assert_eq!(acting(&set), ["2", "4"]);
+    set.check().unwrap();
+    set.announce(version("5", Rollout::Shadow));
+    set.announce(version("6", Rollout::Shadow));
+    assert_eq!(set.shadow().unwrap().version, "6");
+    set.retire("4").unwrap();
+    set.check().unwrap();
+    assert!(set.retire("9").unwrap_err().to_string().contains("there are"), "{set:?}");
+}
