@@ -50,6 +50,8 @@ mod reconstruction;
 mod row_scorer;
 mod score;
 mod scorer;
+#[cfg(feature = "store")]
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verdict;

@@ -30,6 +30,7 @@ impl Manifest {
                 positive: None,
                 golden: None,
                 trained: None,
+                model_sha256: None,
                 extra: BTreeMap::new(),
             },
         }

@@ -15,6 +15,14 @@ pub enum ManifestError {
         #[source]
         source: serde_json::Error,
     },
+    /// The document is of a form that is newer than this crate.
+    #[error(
+        "model manifest: manifest_version is {found}, but this iotml reads up to {MANIFEST_VERSION}: update iotml, or export the model with the older one"
+    )]
+    Newer {
+        /// The version of its form.
+        found: u64,
+    },
     /// The document is of the right form but a value in it is wrong.
     #[error("model manifest: {field}: {reason}")]
     Invalid {
@@ -26,7 +34,14 @@ pub enum ManifestError {
 }
 
 /// The optional fields of a manifest; the others are missed when misspelt.
-const KNOWN_FIELDS: [&str; 7] = ["inputs", "outputs", "threshold", "classes", "positive", "golden", "trained"];
+const KNOWN_FIELDS: [&str; 8] =
+    ["inputs", "outputs", "threshold", "classes", "positive", "golden", "trained", "model_sha256"];
+
+/// The only field of a manifest of which a newer form cannot make something else.
+#[derive(serde::Deserialize)]
+struct FormVersion {
+    manifest_version: serde_json::Value,
+}
 
 impl Manifest {
     /// Reads and checks a manifest.
@@ -34,6 +49,10 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] if it is not JSON of the expected form or a value is wrong.
     pub fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
+        let version = serde_json::from_slice::<FormVersion>(json).ok().and_then(|form| form.manifest_version.as_u64());
+        if let Some(found) = version.filter(|found| *found > u64::from(MANIFEST_VERSION)) {
+            return Err(ManifestError::Newer { found });
+        }
         let manifest: Manifest = serde_json::from_slice(json).map_err(|source| ManifestError::Json { source })?;
         manifest.check()?;
         Ok(manifest)
@@ -61,6 +80,11 @@ impl Manifest {
         }
         if self.inputs.len() > 1 {
             return invalid("inputs", "names more than one input, but a scorer feeds exactly one");
+        }
+        if let Some(digest) = &self.model_sha256
+            && (digest.len() != 64 || !digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+        {
+            return invalid("model_sha256", "is not 64 hexadecimal digits in lower case");
         }
         self.check_unknown_fields()?;
         self.check_outputs()?;

@@ -33,6 +33,7 @@
 //!   ignored). `golden.score` and `golden.output` (the output with the kind's role, per row) are what training saw. For
 //!   `next_event` the rows are consecutive rows of one key, so the first `look_back` scores are `null`, and so are the
 //!   outputs of rows that have no full window before them.
+//! - `model_sha256` is the digest of the ONNX file. A model store writes it; a manifest inside of that file cannot have it.
 //! - Unknown fields under `trained` and at the top level are kept as they are.
 
 mod builder;
@@ -92,6 +93,10 @@ pub struct Manifest {
     /// How the model was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained: Option<Trained>,
+    /// The SHA-256 of the ONNX file, 64 hexadecimal digits in lower case. It is written when the model is put into a store,
+    /// so that who signs the manifest signs the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_sha256: Option<String>,
     /// Fields that this version does not know, kept.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
@@ -309,6 +314,23 @@ mod tests {
         assert_eq!(manifest.extra["licence"], "Apache-2.0");
         let again = Manifest::from_json(manifest.to_json().as_bytes()).unwrap();
         assert_eq!(again, manifest);
+    }
+
+    #[test]
+    fn a_newer_form_is_named_before_its_fields_are_read() {
+        let newer = r#"{"manifest_version": 2, "kind": "oracle", "features": "all"}"#;
+        let error = Manifest::from_json(newer.as_bytes()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "model manifest: manifest_version is 2, but this iotml reads up to 1: update iotml, or export the model with the older one"
+        );
+    }
+
+    #[test]
+    fn a_digest_is_64_hexadecimal_digits() {
+        let wrong = DOCUMENT.replace("\"licence\"", "\"model_sha256\": \"0123\", \"licence\"");
+        let error = Manifest::from_json(wrong.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("model manifest: model_sha256: "), "{error}");
     }
 
     #[test]

@@ -13,3 +13,4 @@ mod row_scorer;
 mod seed;
 mod setup;
 mod state;
+mod store;
