@@ -81,6 +81,15 @@ impl Metrics {
         family.get_or_create(&self.merged(labels)).clone()
     }
 
+    /// Takes a series away, of whatever kind it is, so that one whose labels come and go does not pile up.
+    pub fn remove(&self, name: &str, labels: &[(&str, &str)]) {
+        let labels = self.merged(labels);
+        let families = self.lock();
+        families.counters.get(name).map(|family| family.remove(&labels));
+        families.gauges.get(name).map(|family| family.remove(&labels));
+        families.latencies.get(name).map(|family| family.remove(&labels));
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();

@@ -16,7 +16,7 @@ use crate::error::Stage;
 use crate::http::{self, Controls, Endpoint, HttpServer};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::pipeline::{Health, Pipeline, PipelineError, PipelineHandle, PipelineSpec, Summary};
+use crate::pipeline::{Health, Pipeline, PipelineControl, PipelineError, PipelineHandle, PipelineSpec, Summary};
 use crate::plugin::Registry;
 use crate::plugin::config::{Config, HttpTable, LogFormat, LogTable, Secrets};
 
@@ -106,15 +106,17 @@ fn start_and_wait(configs: &[Config], around: &Around, registry: &Registry) -> R
         }
         tracing::info!(file = %config.file.display(), pipeline = config.frame.pipeline.name, "starting");
         tracing::debug!(config = %config.redacted(), "configured");
-        match Pipeline::start(supervised(config), metrics.clone()) {
+        let give = |control: PipelineControl| crew.controls.add(control, config.redacted().clone());
+        match Pipeline::start_controlled(supervised(config), metrics.clone(), give) {
             Ok(handle) => {
-                crew.controls.add(handle.control(), config.redacted().clone());
                 running.push(handle);
                 // A signal that came while it was opening found nothing to stop.
                 if signalled.load(Ordering::SeqCst) {
                     crew.obey(Wish::Stop);
                 }
             }
+            // What was still being opened was told to end.
+            Err(_) if signalled.load(Ordering::SeqCst) => break,
             Err(error) => {
                 crew.obey(Wish::Stop);
                 let _ = wait_all(running);

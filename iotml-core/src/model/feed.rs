@@ -88,7 +88,9 @@ impl Teller {
 
 /// The kinds of feeds a worker knows, by `type`; a scorer that follows one finds it here, whoever registered first.
 #[derive(Clone, Default)]
-pub struct ModelFeeds(Arc<RwLock<BTreeMap<&'static str, Plugin<Arc<dyn ModelFeed>>>>>);
+pub struct ModelFeeds(Arc<RwLock<Feeds>>);
+
+type Feeds = BTreeMap<&'static str, Plugin<Arc<dyn ModelFeed>>>;
 
 impl ModelFeeds {
     /// Adds a kind of feed.

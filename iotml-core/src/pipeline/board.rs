@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::{Audit, TaskState};
+use super::{Audit, Notices, TaskState};
 use crate::error::{Reason, Stage};
 use crate::metrics::{Counter, Gauge, Histogram, Metrics};
 use crate::source::Acknowledged;
@@ -13,6 +13,8 @@ use crate::source::Acknowledged;
 #[derive(Debug, Default)]
 pub(super) struct Board {
     shown: Mutex<Shown>,
+    /// What its stages say of themselves.
+    pub notices: Notices,
 }
 
 #[derive(Clone, Debug, Default)]

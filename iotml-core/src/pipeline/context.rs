@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Delivery, Shared, Tolerance};
+use super::{Delivery, Notices, Shared, Tolerance};
 use crate::metrics::Metrics;
 
 /// What a stage is told when it opens.
@@ -23,6 +23,8 @@ pub struct TaskContext {
     pub delivery: Delivery,
     /// What the stages of this task share with each other.
     pub shared: Shared,
+    /// What the stages of this task want those to know who ask whether it is ready.
+    pub notices: Notices,
     /// Metrics with the labels `pipeline` and `task` already set.
     pub metrics: Metrics,
 }
@@ -39,6 +41,7 @@ impl TaskContext {
             tolerance: Tolerance::default(),
             delivery: Delivery::default(),
             shared: Shared::default(),
+            notices: Notices::default(),
             metrics,
         }
     }

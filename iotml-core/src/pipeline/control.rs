@@ -142,7 +142,14 @@ impl PipelineControl {
         let age = shown.iter().filter_map(|task| task.oldest).map(|oldest| now - oldest).max().unwrap_or_default();
         let limit = self.steering.options.max_in_flight_age;
         let is_late = age > limit;
-        let detail = match troubled {
+        let mut said: Vec<String> = Vec::new();
+        for text in self.steering.tasks.iter().flat_map(|task| task.board.notices.texts()) {
+            // Tasks that share a model say the same of it.
+            if !said.contains(&text) {
+                said.push(text);
+            }
+        }
+        let mut detail = match troubled {
             Some((number, task)) => {
                 let error = task.error.as_deref().unwrap_or_default();
                 let word = task.state.as_str();
@@ -159,7 +166,9 @@ impl PipelineControl {
             TaskState::Stopped => task.has_ended,
             _ => false,
         };
-        Health { is_healthy, is_ready: shown.iter().all(is_ready), detail }
+        let is_held = self.steering.tasks.iter().any(|task| task.board.notices.hold_back());
+        said.iter().for_each(|text| detail = format!("{detail}; {text}"));
+        Health { is_healthy, is_ready: !is_held && shown.iter().all(is_ready), detail }
     }
 
     fn shown(&self, task: usize) -> Shown {

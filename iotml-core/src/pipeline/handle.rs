@@ -19,6 +19,16 @@ impl Pipeline {
     /// Builds and opens all tasks, and returns once every one of them receives; if one cannot, all are closed again and
     /// the error of the first is returned, so that nothing is left half-started.
     pub fn start(spec: PipelineSpec, metrics: Metrics) -> Result<PipelineHandle, PipelineError> {
+        Self::start_controlled(spec, metrics, |_| {})
+    }
+
+    /// The same, and gives control away before any stage is opened: a stage may wait for long, and whoever asks shall learn why, and
+    /// may end the wait.
+    pub fn start_controlled(
+        spec: PipelineSpec,
+        metrics: Metrics,
+        give: impl FnOnce(PipelineControl),
+    ) -> Result<PipelineHandle, PipelineError> {
         let PipelineSpec { name, instance, n_tasks, options, state, build } = spec;
         if n_tasks == 0 {
             return Err(ConfigError::new("tasks.max is 0; a pipeline needs at least one task").into());
@@ -30,6 +40,7 @@ impl Pipeline {
         let (steering, build) = (Arc::new(steering), Arc::new(build));
         let (opened, openings) = mpsc::channel();
         let mut handle = PipelineHandle { control: PipelineControl::new(steering.clone()), tasks: Vec::new() };
+        give(handle.control());
         for (number, stages) in stages.into_iter().enumerate() {
             let metrics = metrics.with(&[("pipeline", &name), ("task", &number.to_string())]);
             let supervisor = |idle| Supervisor {
@@ -42,6 +53,7 @@ impl Pipeline {
                     tolerance: options.tolerance,
                     delivery: options.delivery,
                     shared: Shared::default(),
+                    notices: steering.tasks[number].board.notices.clone(),
                     metrics: metrics.clone(),
                 },
                 options: options.clone(),

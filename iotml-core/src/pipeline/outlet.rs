@@ -47,6 +47,8 @@ pub(super) struct Outlet {
     pub encoder: Option<Box<dyn Encoder>>,
     pub sink: Arc<dyn Sink>,
     pub duty: Duty,
+    /// It takes what a shadow model made of the rows.
+    pub is_shadow: bool,
     /// Its writes are part of the task's transactions.
     pub is_transactional: bool,
     queue: VecDeque<Pending>,
@@ -84,6 +86,7 @@ impl Outlet {
             encoder,
             sink,
             duty,
+            is_shadow: false,
             is_transactional: false,
             queue: VecDeque::new(),
             n_writing: 0,

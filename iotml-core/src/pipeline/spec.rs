@@ -94,17 +94,19 @@ pub struct Route {
     pub sink: Arc<dyn Sink>,
     /// Whether acknowledgement waits for it. A best-effort route drops rows, counted, rather than hold one back.
     pub required: bool,
+    /// It takes what a shadow model made of the rows, and nothing while there is none; all other routes never see that.
+    pub shadow: bool,
 }
 
 impl Route {
     /// A required route for all rows.
     pub fn required(name: &str, encoder: Option<Box<dyn Encoder>>, sink: Arc<dyn Sink>) -> Self {
-        Self { name: name.into(), when: None, encoder, sink, required: true }
+        Self { name: name.into(), when: None, encoder, sink, required: true, shadow: false }
     }
 
     /// A best-effort route for the rows that `when` picks.
     pub fn best_effort(name: &str, when: When, encoder: Option<Box<dyn Encoder>>, sink: Arc<dyn Sink>) -> Self {
-        Self { name: name.into(), when: Some(when), encoder, sink, required: false }
+        Self { name: name.into(), when: Some(when), encoder, sink, required: false, shadow: false }
     }
 }
 

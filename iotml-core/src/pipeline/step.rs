@@ -11,6 +11,7 @@ use super::tracker::{BatchId, Outcome};
 use super::{PipelineError, Tolerance};
 use crate::batch::{Batch, RawBatch, Rejected};
 use crate::error::{BoxError, Class, Stage};
+use crate::score::split;
 use crate::sink::{Outgoing, Written};
 
 /// Whether the results of rejected rows were counted as open before.
@@ -53,14 +54,21 @@ impl Task {
         if batch.is_empty() {
             return Ok(());
         }
+        let (batch, shadow) =
+            split(batch).map_err(|error| PipelineError::stage(Stage::Score, "score", error.into()))?;
         let mut steps = Vec::new();
         for (at, outlet) in self.outlets.iter().enumerate() {
             let failed = |error: BoxError| PipelineError::stage(Stage::Sink, &outlet.name, error);
+            let batch = match (&shadow, outlet.is_shadow) {
+                (Some(shadow), true) => shadow,
+                (None, true) => continue,
+                (_, false) => &batch,
+            };
             let rows = match &outlet.when {
                 _ if outlet.duty == Duty::DeadLetter => continue,
                 None => batch.clone(),
                 Some(when) => {
-                    let picked = when.matches(&batch).map_err(|message| failed(message.into()))?;
+                    let picked = when.matches(batch).map_err(|message| failed(message.into()))?;
                     batch.clone().filter(&picked).map_err(|error| failed(error.into()))?.0
                 }
             };

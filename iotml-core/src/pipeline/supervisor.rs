@@ -120,7 +120,15 @@ impl Supervisor {
             let (state, board) = (self.state.clone(), self.board().clone());
             let mut task = Task::new(self.context.clone(), self.options.clone(), stages, state, board);
             runtime.block_on(async {
-                task.open().await?;
+                let mut orders = self.orders.clone();
+                tokio::select! {
+                    biased;
+                    opened = task.open() => opened?,
+                    // A stage may wait for long for what the far side does not give; `steering` holds the sender.
+                    _ = orders.wait_for(|order| under.is_over(*order)) => {
+                        return Ok(Lived { is_drained: true, has_ended: false, has_left: true });
+                    }
+                }
                 self.board().opened();
                 self.metrics.opened();
                 if let Some(opened) = opened.take() {

@@ -97,11 +97,14 @@ impl Task {
     ) -> Self {
         // A task that is started again shares nothing with the run before.
         let context = TaskContext { shared: Shared::default(), ..context };
+        context.notices.clear_all();
         let metrics = &context.metrics;
         let mut outlets: Vec<Outlet> = Vec::new();
         for route in stages.routes {
             let duty = if route.required { Duty::Required } else { Duty::BestEffort };
-            outlets.push(Outlet::new(route.name.into(), route.when, route.encoder, route.sink, duty, metrics));
+            let mut outlet = Outlet::new(route.name.into(), route.when, route.encoder, route.sink, duty, metrics);
+            outlet.is_shadow = route.shadow;
+            outlets.push(outlet);
         }
         if let Some(sink) = stages.dead_letter {
             outlets.push(Outlet::new("dead_letter".into(), None, None, sink, Duty::DeadLetter, metrics));

@@ -1,9 +1,12 @@
 //! Stage four: appends scores and verdicts.
 
 mod rule;
+mod shadow;
 mod threshold;
 
 pub use rule::{ThresholdScorer, ThresholdScorerConfig};
+pub use shadow::shadow_field;
+pub(crate) use shadow::split;
 pub use threshold::{Limits, Threshold, ThresholdError, ThresholdMethod, quantile};
 
 use async_trait::async_trait;

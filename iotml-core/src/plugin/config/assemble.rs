@@ -53,6 +53,7 @@ fn stages(frame: &Frame, registry: &Registry, context: &BuildContext) -> Result<
             encoder: encoder.transpose()?,
             sink: maker.make(&registry.sinks, Stage::Sink, &format!("route[{at}].sink"), &route.sink)?,
             required: route.required,
+            shadow: route.shadow,
         });
     }
     let dead_letter = frame.dead_letter.as_ref();

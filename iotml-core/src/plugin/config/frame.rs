@@ -235,6 +235,9 @@ pub struct RouteTable {
     /// Whether acknowledgement waits for it. A best-effort route drops rows, counted, rather than hold one back.
     #[serde(default = "yes")]
     pub required: bool,
+    /// It takes what a shadow model made of the rows, and nothing while there is none; no other route sees that.
+    #[serde(default)]
+    pub shadow: bool,
     /// Columns to bytes; left out, the received bytes are passed on.
     pub encode: Option<PluginTable>,
     /// Where it leads.

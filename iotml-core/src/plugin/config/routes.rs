@@ -30,10 +30,12 @@ pub(super) fn mistakes(document: &Value) -> Vec<Remark> {
             }
         }
     }
-    let is_required = |route: &Value| route.get("required").is_none_or(|required| required != &Value::Bool(false));
+    let is = |route: &Value, key: &str, word: bool| route.get(key) == Some(&Value::Bool(word));
+    // A shadow route takes nothing while there is no shadow.
+    let is_required = |route: &Value| !is(route, "required", false) && !is(route, "shadow", true);
     if !routes.is_empty() && !routes.iter().any(is_required) {
         let message = "no route is required, so messages would be acknowledged without being kept anywhere; \
-                       set required = true on one";
+                       set required = true on one that is no shadow route";
         found.push(Remark::mistake("/route/0", message));
     }
     if document.get("score").is_some() && !is_decoded {
