@@ -8,7 +8,8 @@
 //! 2. [`KafkaSink`] is an idempotent producer; a row counts as written when all in-sync replicas have it; for exactly once it is
 //!    a transactional one, in whose transactions the offsets of the source are;
 //! 3. [`SchemaRegistry`] finds the writer's schema of a message by its id, and registers schemas;
-//! 4. [`LogReader`] reads an exact range of a topic once more, outside any group, for training.
+//! 4. [`LogReader`] reads an exact range of a topic once more, outside any group, for training;
+//! 5. [`KafkaModelFeed`] hears of models on a compacted topic while pipelines run, and [`ModelTopic`] announces them.
 //!
 //! Any property of librdkafka is passed through under its own name ([`KafkaProperties`]), except those that would weaken
 //! these guarantees, which are refused by name. No type of the client library stands in a public signature.
@@ -21,6 +22,7 @@ mod delivery;
 #[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod embedded;
 mod log;
+mod model_topic;
 #[cfg(feature = "registry")]
 mod registry;
 #[cfg(feature = "cli")]
@@ -37,6 +39,7 @@ pub use embedded::{EmbeddedError, EmbeddedKafka, Failure, Request};
 pub use log::{
     LogError, LogEvent, LogGap, LogProgress, LogRange, LogReader, LogReaderConfig, OnGap, Select, Span, Until,
 };
+pub use model_topic::{KafkaModelFeed, KafkaModelFeedConfig, MAX_INLINE_BYTES, ModelTopic, ModelTopicError};
 #[cfg(feature = "registry")]
 pub use registry::{
     RegistryDecoderConfig, RegistryEncoderConfig, RegistryTlsConfig, SchemaRegistry, SchemaRegistryConfig,
@@ -45,7 +48,7 @@ pub use registry::{
 pub use sink::{KafkaSink, KafkaSinkConfig, TopicCreation};
 pub use source::{KafkaSource, KafkaSourceConfig, Start};
 
-/// Adds source and sink of type `kafka`, decoder and encoder of type `confluent_avro`, and the subcommand `replay`.
+/// Adds source, sink and feed of models of type `kafka`, decoder and encoder of type `confluent_avro`, and the subcommand `replay`.
 pub fn register(registry: &mut Registry) {
     registry.source("kafka", "Reads topics of Kafka as a member of a consumer group", |config, context| {
         Ok(Box::new(KafkaSource::new(config, context)?) as Box<dyn Source>)
@@ -53,6 +56,7 @@ pub fn register(registry: &mut Registry) {
     #[cfg(feature = "registry")]
     registry::register(registry);
     registry.sink("kafka", "Writes to Kafka, idempotent and acknowledged by all replicas", sink::build);
+    model_topic::register(registry);
     registry.check(delivery::remarks);
     registry.way_back("kafka", "Writes to the topics of the cluster that is read", |config, context| {
         sink::build(sink::back(&config), context)

@@ -22,6 +22,8 @@ pub(crate) struct Input<'r, 'k> {
 pub(crate) enum Keys<'a> {
     /// Keys and partitions of a batch.
     Batch(&'a Batch),
+    /// The same of some rows of a batch, in their order.
+    Rows(&'a Batch, &'a [u32]),
     /// One key a row, all of one partition.
     Given(&'a [&'a [u8]]),
     /// No row has a key.
@@ -39,6 +41,7 @@ impl Keys<'_> {
     pub(crate) fn key(&self, row: usize) -> Option<&[u8]> {
         match self {
             Keys::Batch(batch) => batch.key(row),
+            Keys::Rows(batch, rows) => batch.key(rows[row] as usize),
             Keys::Given(keys) => keys.get(row).copied(),
             Keys::None => None,
         }
@@ -48,6 +51,7 @@ impl Keys<'_> {
     pub(crate) fn lane(&self, row: usize) -> Option<Lane> {
         match self {
             Keys::Batch(batch) => Some(batch.raw().lane(batch.origin(row))),
+            Keys::Rows(batch, rows) => Some(batch.raw().lane(batch.origin(rows[row] as usize))),
             Keys::Given(_) | Keys::None => None,
         }
     }
@@ -77,6 +81,8 @@ pub(crate) struct Pass {
     pub(crate) labels: Vec<u32>,
     /// Rows that cannot be scored, in order.
     pub(crate) bad: Vec<BadRow>,
+    /// Of those, the ones to which the model gave a score that is no number.
+    pub(crate) n_not_finite: usize,
 }
 
 impl Pass {
@@ -87,6 +93,7 @@ impl Pass {
         self.output.clear();
         self.labels.clear();
         self.bad.clear();
+        self.n_not_finite = 0;
     }
 
     /// Whether `row` has a score.
@@ -151,6 +158,14 @@ impl Evaluation {
         }
     }
 
+    /// The same, to look at.
+    pub(crate) fn windows_ref(&self) -> Option<&Windows> {
+        match &self.method {
+            Method::NextEvent(windows) => Some(windows),
+            _ => None,
+        }
+    }
+
     /// What the next passes shall keep.
     pub(crate) fn keep(&mut self, wants: Wants) {
         self.wants = wants;
@@ -197,6 +212,7 @@ fn reject_not_finite(pass: &mut Pass) {
         if !score.is_finite() && pass.bad.iter().all(|bad| bad.row != row) {
             let cause = Cause::new(Reason::NonFinite, format!("the model gives the score {score}"));
             pass.bad.push(BadRow { row, cause });
+            pass.n_not_finite += 1;
         }
     }
     pass.bad.sort_by_key(|bad| bad.row);

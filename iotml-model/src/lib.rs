@@ -42,6 +42,7 @@ mod error;
 mod evaluation;
 pub mod feature;
 mod golden;
+mod live;
 pub mod manifest;
 mod model;
 mod next_event;
@@ -55,23 +56,20 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verdict;
+mod work;
 
 pub use engine::{EngineChoice, prefer_library_in};
 pub use error::{EngineError, ModelError};
 pub use evaluation::{EvaluationError, Wants};
+pub use live::{FeedTable, FollowConfig, Follower, LiveScorer};
 pub use manifest::{Kind, Manifest, ManifestSource};
 pub use model::{GoldenRule, Model, OpenOptions};
 pub use row_scorer::{RowScorer, Rows, Scored};
 pub use scorer::{OnnxScorer, OnnxScorerConfig, column};
 
 use iotml_core::plugin::Registry;
-use iotml_core::score::Scorer;
 
 /// Adds the scorer `onnx`.
 pub fn register(registry: &mut Registry) {
-    registry.scorer(
-        "onnx",
-        "scores rows with an ONNX model whose manifest names its features, scaling and threshold",
-        |config: OnnxScorerConfig, _| Ok(Box::new(OnnxScorer::new(config)?) as Box<dyn Scorer>),
-    );
+    live::register(registry);
 }

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use iotml_core::model::Digest;
 use iotml_core::schemars::{self, JsonSchema};
 use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -156,7 +157,13 @@ impl Candidate {
         Self::check(Bytes::from(bytes), &path.display().to_string(), Some(path), options)
     }
 
-    fn check(bytes: Bytes, name: &str, path: Option<&Path>, options: &OpenOptions) -> Result<Self, ModelError> {
+    /// The same for a file that is in memory; one beside `path` may be its manifest.
+    pub(crate) fn check(
+        bytes: Bytes,
+        name: &str,
+        path: Option<&Path>,
+        options: &OpenOptions,
+    ) -> Result<Self, ModelError> {
         let refused = |source| ModelError::Refused { model: name.to_owned(), source };
         let model = precheck::parse(&bytes, &options.limits).map_err(refused)?;
         let manifest = options.manifest.read(&model, path)?;
@@ -167,14 +174,24 @@ impl Candidate {
         Ok(Candidate { bytes, model, manifest, signature })
     }
 
+    /// The digest of its file.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+
     /// Loads it into its engine, and lets it show that its golden rows come out there.
     pub(crate) fn open(self, options: &OpenOptions) -> Result<Model, ModelError> {
+        let mut opened = self.load(options)?;
+        golden::check(&mut opened)?;
+        Ok(opened)
+    }
+
+    /// Loads it into its engine. Whoever calls this must see to the golden rows.
+    pub(crate) fn load(self, options: &OpenOptions) -> Result<Model, ModelError> {
         let Candidate { bytes, model, manifest, signature } = self;
         let checked = Checked { bytes: &bytes, model: &model, signature: &signature };
         let engine = engine::open(options.engine, options.library.as_ref(), &checked)?;
-        let mut opened = Model { manifest, signature, engine };
-        golden::check(&mut opened)?;
-        Ok(opened)
+        Ok(Model { manifest, signature, engine })
     }
 }
 

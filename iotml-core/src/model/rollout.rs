@@ -58,8 +58,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Shares rows out among the versions whose rollouts are `acting`, by their index; the set has been checked.
-    pub(super) fn new(acting: &[Rollout]) -> Self {
+    /// Shares rows out among versions by their index in `acting`, which must be rollouts of a set that passes
+    /// [`check`](super::ModelSet::check); shadows count as nothing.
+    pub fn of(acting: &[Rollout]) -> Self {
         let (mut canaries, mut rest) = (Vec::new(), Vec::new());
         let mut percents = 0.0;
         let total: f64 = acting.iter().map(|rollout| weight(*rollout)).sum();
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     fn shares(acting: &[Rollout]) -> Vec<f64> {
-        let plan = Plan::new(acting);
+        let plan = Plan::of(acting);
         let mut counts = vec![0.0; acting.len()];
         (0..100_000u32).for_each(|key| counts[plan.version_of(Some(format!("car{key}").as_bytes()))] += 0.001);
         counts
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_key_stays_with_its_version_while_a_canary_grows() {
-        let plan = |percent| Plan::new(&[Rollout::Full, Rollout::Canary { percent }]);
+        let plan = |percent| Plan::of(&[Rollout::Full, Rollout::Canary { percent }]);
         let (small, large) = (plan(10.0), plan(50.0));
         for key in (0..10_000u32).map(|key| key.to_string()) {
             let key = Some(key.as_bytes());
@@ -160,9 +161,9 @@ mod tests {
 
     #[test]
     fn rows_without_a_key_are_one_devices() {
-        let plan = Plan::new(&[Rollout::Full, Rollout::Canary { percent: 100.0 }]);
+        let plan = Plan::of(&[Rollout::Full, Rollout::Canary { percent: 100.0 }]);
         assert_eq!(plan.version_of(None), 1);
-        assert!(Plan::new(&[Rollout::Full]).is_single());
+        assert!(Plan::of(&[Rollout::Full]).is_single());
         assert!(!plan.is_single());
     }
 }

@@ -156,7 +156,7 @@ impl ModelSet {
     /// Which of [`acting`](Self::acting) scores which rows, by index; the set must be one that passes [`check`](Self::check).
     pub fn plan(&self) -> Plan {
         let rollouts: Vec<Rollout> = self.acting().map(|acting| acting.rollout).collect();
-        Plan::new(&rollouts)
+        Plan::of(&rollouts)
     }
 
     /// The announcement of a version.

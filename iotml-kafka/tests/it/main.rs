@@ -13,6 +13,7 @@ mod gaps;
 mod leave;
 mod log;
 mod log_bad;
+mod model_topic;
 mod reading;
 mod rebalance;
 mod replay;

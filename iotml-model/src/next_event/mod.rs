@@ -61,6 +61,19 @@ impl Windows {
         }
     }
 
+    /// Takes over what `old` remembers of keys that are not known here, if its numbers mean the same.
+    pub(crate) fn inherit(&mut self, old: &mut Windows) {
+        if (old.fingerprint, old.shape) != (self.fingerprint, self.shape) {
+            return;
+        }
+        for (partition, table) in std::mem::take(&mut old.partitions) {
+            match self.partitions.get_mut(&partition) {
+                Some(known) => known.inherit(table),
+                None => _ = self.partitions.insert(partition, table),
+            }
+        }
+    }
+
     /// Forgets all keys.
     pub(crate) fn clear(&mut self) {
         self.partitions.clear();

@@ -37,6 +37,18 @@ impl Table {
         self.young.insert(key, window);
     }
 
+    /// Takes over the windows of keys that are not here, as the ones not seen for the longest time.
+    pub(super) fn inherit(&mut self, other: Table) {
+        for (key, window) in other.young.into_iter().chain(other.old) {
+            if self.old.len() >= self.half {
+                return;
+            }
+            if !self.young.contains_key(&key) && !self.old.contains_key(&key) {
+                self.old.insert(key, window);
+            }
+        }
+    }
+
     /// All windows, older generation first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[f32])> {
         self.old.iter().chain(&self.young).map(|(key, window)| (key.as_ref(), window.as_slice()))

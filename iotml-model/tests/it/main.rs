@@ -7,6 +7,7 @@ mod conformance;
 mod engines;
 mod kinds;
 mod library;
+mod live;
 mod load;
 mod pipeline;
 mod row_scorer;

@@ -1,0 +1,127 @@
+//! Announcing, and looking at what is announced and reported.
+
+use std::collections::BTreeMap;
+
+use iotml_core::model::{ModelSet, ModelStatus, Place, SetError};
+
+use super::config::{KafkaModelFeedConfig, MAX_INLINE_BYTES};
+use super::error::ModelTopicError;
+use super::read::Reader;
+use super::turn::Turn;
+use super::writer::Writer;
+
+/// How often a change is made anew because others changed the same model meanwhile.
+const MAX_TRIES: u32 = 5;
+
+/// The topic from the side of whoever announces. Every call connects by itself and may wait as long as the configuration says.
+#[derive(Debug)]
+pub struct ModelTopic {
+    config: KafkaModelFeedConfig,
+}
+
+/// What stands under each key.
+type Standing = BTreeMap<String, Result<ModelSet, SetError>>;
+
+impl ModelTopic {
+    /// Checks the configuration; connects nothing.
+    ///
+    /// # Errors
+    /// [`ModelTopicError::Config`].
+    pub fn new(config: KafkaModelFeedConfig) -> Result<Self, ModelTopicError> {
+        config.check()?;
+        Ok(Self { config })
+    }
+
+    /// What is announced of all models, by name; what cannot be read says why.
+    ///
+    /// # Errors
+    /// [`ModelTopicError`] if the topic cannot be read.
+    pub fn announced(&self) -> Result<Standing, ModelTopicError> {
+        self.standing()
+    }
+
+    /// Announces a whole set, in the place of what was announced of this model before; durable once this returns.
+    ///
+    /// # Errors
+    /// [`ModelTopicError`] if the set contradicts itself, is too large, or cannot be written.
+    pub fn announce(&self, set: &ModelSet) -> Result<(), ModelTopicError> {
+        let json = checked(set)?;
+        Ok(Writer::open(self.config.announces())?.write(&[(set.model.as_bytes(), Some(&json))])?)
+    }
+
+    /// Changes what is announced of `model`, and gives the set that is in force then. If somebody else changes it at the same time,
+    /// `change` is called again with what they announced, so that neither change is lost.
+    ///
+    /// # Errors
+    /// [`ModelTopicError`]; nothing was changed.
+    pub fn change(
+        &self,
+        model: &str,
+        mut change: impl FnMut(&mut ModelSet) -> Result<(), SetError>,
+    ) -> Result<ModelSet, ModelTopicError> {
+        // Makes the topic if it is not there.
+        drop(Reader::open(&self.config)?);
+        for _ in 0..MAX_TRIES {
+            // Whoever begins later fences this one off, so that of two who change at once only one gets through on what it has read.
+            let turn = Turn::begin(&self.config, model)?;
+            let mut set = match self.standing()?.remove(model) {
+                Some(Ok(set)) => set,
+                Some(Err(source)) => return Err(ModelTopicError::Unreadable { model: model.to_owned(), source }),
+                None => ModelSet::new(model),
+            };
+            change(&mut set)?;
+            if turn.write(&self.config.topic, model, &checked(&set)?)? {
+                return Ok(set);
+            }
+        }
+        Err(ModelTopicError::Contended { model: model.to_owned(), tries: MAX_TRIES })
+    }
+
+    /// Takes a model out: workers that run it go on, and those that start find nothing announced.
+    ///
+    /// # Errors
+    /// [`ModelTopicError`] if it cannot be written.
+    pub fn remove(&self, model: &str) -> Result<(), ModelTopicError> {
+        Ok(Writer::open(self.config.announces())?.write(&[(model.as_bytes(), None)])?)
+    }
+
+    /// What workers reported, oldest first; what is no report is passed over.
+    ///
+    /// # Errors
+    /// [`ModelTopicError`] if the topic cannot be read.
+    pub fn reports(&self) -> Result<Vec<ModelStatus>, ModelTopicError> {
+        let mut reports = Vec::new();
+        if let Some(mut reader) = Reader::of_reports(&self.config)? {
+            reader.to_end(|record| {
+                reports.extend(record.value.and_then(|value| serde_json::from_slice::<ModelStatus>(value).ok()));
+            })?;
+        }
+        Ok(reports)
+    }
+
+    fn standing(&self) -> Result<Standing, ModelTopicError> {
+        let mut standing = Standing::new();
+        Reader::open(&self.config)?.to_end(|record| {
+            let model = String::from_utf8_lossy(record.key).into_owned();
+            match record.set().transpose() {
+                Some(set) => _ = standing.insert(model, set),
+                None => _ = standing.remove(&model),
+            }
+        })?;
+        Ok(standing)
+    }
+}
+
+/// A set as JSON, if it can be announced.
+fn checked(set: &ModelSet) -> Result<Vec<u8>, ModelTopicError> {
+    set.check()?;
+    let inline = set.versions.iter().map(|announced| match &announced.place {
+        Place::Inline(file) => file.len(),
+        Place::Uri(_) => 0,
+    });
+    let bytes: usize = inline.sum();
+    if bytes > MAX_INLINE_BYTES {
+        return Err(ModelTopicError::TooLarge { bytes });
+    }
+    Ok(set.to_json())
+}

@@ -1,0 +1,130 @@
+//! Configuration of the model topic.
+
+use std::collections::BTreeMap;
+
+use iotml_core::error::ConfigError;
+use iotml_core::plugin::HumanDuration;
+use iotml_core::schemars::{self, JsonSchema};
+use serde::Deserialize;
+
+use crate::client::KafkaProperties;
+use crate::log::LogReaderConfig;
+use crate::sink::{KafkaSinkConfig, TopicCreation};
+use crate::source::is_topic_name;
+
+/// The largest model that may stand in an announcement itself: as base64, with its manifest, it fits a broker's usual limit of a
+/// megabyte for a message.
+pub const MAX_INLINE_BYTES: usize = 650_000;
+
+/// Configuration of a [`KafkaModelFeed`](super::KafkaModelFeed) and of a [`ModelTopic`](super::ModelTopic).
+///
+/// ```toml
+/// [score.follow.feed]
+/// type = "kafka"
+/// topic = "models"
+///
+/// [score.follow.feed.kafka]
+/// "bootstrap.servers" = "localhost:9092"
+/// ```
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaModelFeedConfig {
+    /// The topic on which models are announced.
+    #[serde(default = "default_topic")]
+    pub topic: String,
+    /// The topic on which workers report; empty reports to the log only.
+    #[serde(default = "default_status_topic")]
+    pub status_topic: String,
+    /// Create the topics if they do not exist: the first compacted, with one partition.
+    #[serde(default = "yes")]
+    pub create_topics: bool,
+    /// Copies of each partition of a topic that is created; the broker's default if absent.
+    #[serde(default)]
+    pub replication: Option<u16>,
+    /// How long to wait for a broker before trying again.
+    #[serde(default = "default_timeout")]
+    pub connect_timeout: HumanDuration,
+    /// Properties of librdkafka, in quotes: `"bootstrap.servers"` is needed.
+    pub kafka: KafkaProperties,
+}
+
+fn default_topic() -> String {
+    "models".to_owned()
+}
+
+fn default_status_topic() -> String {
+    "model-status".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_timeout() -> HumanDuration {
+    HumanDuration::from_secs(10)
+}
+
+impl KafkaModelFeedConfig {
+    /// The topics `models` and `model-status` at the brokers at `bootstrap_servers`.
+    pub fn new(bootstrap_servers: &str) -> Self {
+        Self {
+            topic: default_topic(),
+            status_topic: default_status_topic(),
+            create_topics: true,
+            replication: None,
+            connect_timeout: default_timeout(),
+            kafka: KafkaProperties::new(bootstrap_servers),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (key, topic) in [("topic", &self.topic), ("status_topic", &self.status_topic)] {
+            if !is_topic_name(topic) && !(key == "status_topic" && topic.is_empty()) {
+                return Err(ConfigError::new(format!("{topic:?} is not a name a Kafka topic can have")).of_key(key));
+            }
+        }
+        if self.topic == self.status_topic {
+            let message = "must differ from `topic`: reports would be read as announcements";
+            return Err(ConfigError::new(message).of_key("status_topic"));
+        }
+        Ok(())
+    }
+
+    /// How `topic` is read.
+    pub(super) fn reads(&self, topic: &str) -> LogReaderConfig {
+        let mut config = LogReaderConfig::new("", topic);
+        config.connect_timeout = self.connect_timeout;
+        // Whoever waits at the end of a topic that seldom changes need not ask the broker two hundred times a second; what is new is
+        // answered at once all the same.
+        config.kafka = self.kafka.connection().set("fetch.wait.max.ms", 500);
+        // What compaction has taken away was replaced by what comes later.
+        config.on_gap = crate::log::OnGap::Skip;
+        config
+    }
+
+    /// How announcements are written.
+    pub(super) fn announces(&self) -> KafkaSinkConfig {
+        let properties = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.1")];
+        // Announcements are few and to be heard at once.
+        let kafka = self.kafka.connection().set("linger.ms", 0);
+        KafkaSinkConfig { kafka, ..self.writes(&self.topic, &properties) }
+    }
+
+    /// How reports are written.
+    pub(super) fn reports(&self) -> KafkaSinkConfig {
+        self.writes(&self.status_topic, &[])
+    }
+
+    fn writes(&self, topic: &str, properties: &[(&str, &str)]) -> KafkaSinkConfig {
+        let config: BTreeMap<String, String> =
+            properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let creation = TopicCreation { partitions: Some(1), replication: self.replication, config };
+        KafkaSinkConfig {
+            create_topics: self.create_topics.then_some(creation),
+            connect_timeout: self.connect_timeout,
+            close_timeout: self.connect_timeout,
+            kafka: self.kafka.connection(),
+            ..KafkaSinkConfig::new("", Some(topic))
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Models announced on Kafka: one compacted topic says which are in force, another what workers made of that.
+//!
+//! | topic | key | value |
+//! | --- | --- | --- |
+//! | `models`, compacted | the model's name | a [`ModelSet`](iotml_core::model::ModelSet) as JSON; a tombstone takes the model out |
+//! | `model-status` | the model's name | a [`ModelStatus`](iotml_core::model::ModelStatus) as JSON |
+//!
+//! 1. [`KafkaModelFeed`] is the `feed = { type = "kafka" }` of a scorer that follows: it reads the topic to its end, then goes on;
+//! 2. [`ModelTopic`] is the other side: it announces, and reads what is announced and reported.
+
+mod announce;
+mod config;
+mod error;
+mod feed;
+mod read;
+mod status;
+mod turn;
+mod writer;
+
+pub use announce::ModelTopic;
+pub use config::{KafkaModelFeedConfig, MAX_INLINE_BYTES};
+pub use error::ModelTopicError;
+pub use feed::KafkaModelFeed;
+
+use std::sync::Arc;
+
+use iotml_core::model::ModelFeed;
+use iotml_core::plugin::Registry;
+
+/// Adds the feed `kafka`.
+pub(crate) fn register(registry: &Registry) {
+    registry.model_feeds.add("kafka", "A compacted topic of Kafka", |config, context| {
+        Ok(Arc::new(KafkaModelFeed::new(config, context)?) as Arc<dyn ModelFeed>)
+    });
+}

@@ -1,0 +1,235 @@
+//! Models announced on a topic: what a feed hears, what workers report, and two who announce at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use iotml_core::model::{Announcement, Known, ModelFeed, ModelSet, ModelState, ModelStatus, Rollout, Watch};
+use iotml_kafka::{KafkaModelFeed, KafkaModelFeedConfig, MAX_INLINE_BYTES, ModelTopic, ModelTopicError};
+use rdkafka::admin::{AdminOptions, ResourceSpecifier};
+
+use crate::cluster::{Cluster, PATIENCE, blocking, build_context, unique};
+
+/// Topics of its own; the in-memory cluster cannot create them when asked to by a client.
+async fn config(cluster: &Cluster) -> KafkaModelFeedConfig {
+    let mut config = KafkaModelFeedConfig::new(&cluster.servers);
+    (config.topic, config.status_topic) = (unique("models"), unique("model-status"));
+    if cluster.is_embedded() {
+        config.create_topics = false;
+        cluster.inner().create_topic(&config.topic, 1).unwrap();
+        cluster.inner().create_topic(&config.status_topic, 1).unwrap();
+    }
+    config
+}
+
+fn feed(config: &KafkaModelFeedConfig) -> Arc<KafkaModelFeed> {
+    Arc::new(KafkaModelFeed::new(config.clone(), &build_context()).unwrap())
+}
+
+fn topic(config: &KafkaModelFeedConfig) -> ModelTopic {
+    ModelTopic::new(config.clone()).unwrap()
+}
+
+fn set(model: &str, version: u32) -> ModelSet {
+    ModelSet::single(model, Announcement::inline(version.to_string(), version.to_string().into_bytes()))
+}
+
+/// Waits until the feed knows something like this.
+async fn known(watch: &mut Watch, is_it: impl Fn(&Known) -> bool) -> Known {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let known = watch.known();
+            if is_it(&known) {
+                return known;
+            }
+            assert!(watch.changed().await, "the feed ended");
+        }
+    });
+    waited.await.expect("it is known in time")
+}
+
+fn version(known: &Known) -> Option<&str> {
+    Some(known.set.as_ref()?.versions.first()?.version.as_str())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_reads_to_the_end_first_and_then_hears_what_comes() {
+    for cluster in Cluster::all() {
+        let config = config(&cluster).await;
+        let announcing = topic(&config);
+        let announcing = blocking(move || {
+            for version in 1..=5 {
+                announcing.announce(&set("cars", version)).unwrap();
+            }
+            announcing.announce(&set("pumps", 7)).unwrap();
+            announcing
+        })
+        .await;
+        let feed = feed(&config);
+        let (mut cars, mut pumps, mut none) = (feed.watch("cars"), feed.watch("pumps"), feed.watch("none"));
+        let first = known(&mut cars, |known| known.is_complete).await;
+        assert_eq!((version(&first), first.trouble.as_deref()), (Some("5"), None), "the newest of what was there");
+        assert_eq!(version(&known(&mut pumps, |known| known.is_complete).await), Some("7"));
+        assert_eq!(known(&mut none, |known| known.is_complete).await.set, None);
+        let announcing = blocking(move || {
+            announcing.announce(&set("cars", 6)).unwrap();
+            announcing
+        })
+        .await;
+        known(&mut cars, |known| version(known) == Some("6")).await;
+        blocking(move || announcing.remove("cars").unwrap()).await;
+        assert!(known(&mut cars, |known| known.set.is_none()).await.is_complete);
+        assert_eq!(version(&pumps.known()), Some("7"), "of its own model only");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_shown_with_its_place_and_leaves_what_was_before() {
+    for cluster in Cluster::all() {
+        let config = config(&cluster).await;
+        let announcing = topic(&config);
+        let announcing = blocking(move || {
+            announcing.announce(&set("cars", 1)).unwrap();
+            announcing
+        })
+        .await;
+        let mut watch = feed(&config).watch("cars");
+        known(&mut watch, |known| known.is_complete).await;
+        let newer = r#"{"format": 2, "surprise": true}"#;
+        for (value, says) in [("{", "expected form"), (newer, "update this worker")] {
+            cluster.produce(&config.topic, vec![(0, "cars".into(), value.into())]).await;
+            let found = known(&mut watch, |known| known.trouble.as_ref().is_some_and(|it| it.contains(says))).await;
+            assert_eq!(version(&found), Some("1"));
+            assert!(found.trouble.unwrap().contains("partition 0, offset"));
+        }
+        let other = String::from_utf8(set("pumps", 1).to_json()).unwrap();
+        cluster.produce(&config.topic, vec![(0, "cars".into(), other)]).await;
+        known(&mut watch, |known| known.trouble.as_ref().is_some_and(|it| it.contains("stands the model"))).await;
+        let refused = blocking(move || {
+            let refused = announcing.change("cars", |_| Ok(())).unwrap_err();
+            announcing.announce(&set("cars", 2)).unwrap();
+            refused
+        });
+        assert!(matches!(refused.await, ModelTopicError::Unreadable { .. }));
+        assert_eq!(known(&mut watch, |known| version(known) == Some("2")).await.trouble, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_are_written_beside_and_can_be_read() {
+    for cluster in Cluster::all() {
+        let config = config(&cluster).await;
+        let feed = feed(&config);
+        let status = |n: u32| ModelStatus {
+            model: "cars".to_owned(),
+            version: n.to_string(),
+            state: if n.is_multiple_of(2) { ModelState::Ready } else { ModelState::Unavailable },
+            cause: (!n.is_multiple_of(2)).then(|| "it is odd".to_owned()),
+            pipeline: "p".to_owned(),
+            instance: "i".to_owned(),
+            task: Some(0),
+            time: i64::from(n),
+        };
+        (0..20).for_each(|n| feed.report(status(n)));
+        let topic = topic(&config);
+        let reports = blocking(move || {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            loop {
+                let reports = topic.reports().unwrap();
+                if reports.len() >= 20 {
+                    return reports;
+                }
+                assert!(std::time::Instant::now() < deadline, "{reports:?}");
+            }
+        })
+        .await;
+        assert_eq!(reports, (0..20).map(status).collect::<Vec<_>>(), "all of them, in order");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_is_created_compacted() {
+    let Some(cluster) = Cluster::real() else { return };
+    let config = config(&cluster).await;
+    let mut watch = feed(&config).watch("cars");
+    assert_eq!(known(&mut watch, |known| known.is_complete).await.set, None);
+    let described = cluster.admin();
+    let described = described.describe_configs([&ResourceSpecifier::Topic(&config.topic)], &AdminOptions::new()).await;
+    let described = described.unwrap().remove(0).unwrap();
+    assert_eq!(described.get("cleanup.policy").unwrap().value.as_deref(), Some("compact"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_change_at_once_neither_is_lost() {
+    let Some(cluster) = Cluster::real() else { return };
+    let config = config(&cluster).await;
+    let workers: Vec<_> = (0..2)
+        .map(|who| {
+            let topic = topic(&config);
+            blocking(move || {
+                for n in 0..5 {
+                    let version = format!("{who}-{n}");
+                    let add = |set: &mut ModelSet| {
+                        let weighted = Rollout::Weighted { weight: 1.0 };
+                        set.announce(Announcement::inline(version.clone(), vec![1]).rolled_out(weighted));
+                        Ok(())
+                    };
+                    loop {
+                        match topic.change("cars", add) {
+                            Ok(_) => break,
+                            Err(ModelTopicError::Contended { .. }) => std::thread::yield_now(),
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await;
+    }
+    let topic = topic(&config);
+    let announced = blocking(move || topic.announced().unwrap()).await;
+    let set = announced["cars"].as_ref().unwrap();
+    let mut versions: Vec<&str> = set.versions.iter().map(|announced| announced.version.as_str()).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, ["0-0", "0-1", "0-2", "0-3", "0-4", "1-0", "1-1", "1-2", "1-3", "1-4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_away_is_waited_for_and_said_to_be() {
+    let cluster = Cluster::embedded();
+    let mut config = config(&cluster).await;
+    config.connect_timeout = iotml_core::plugin::HumanDuration(Duration::from_millis(300));
+    cluster.inner().down().unwrap();
+    let mut watch = feed(&config).watch("cars");
+    let away = known(&mut watch, |known| known.trouble.is_some()).await;
+    assert!(!away.is_complete && away.trouble.unwrap().contains("cannot be read"));
+    cluster.inner().up().unwrap();
+    assert_eq!(known(&mut watch, |known| known.is_complete).await.trouble, None);
+}
+
+#[test]
+fn what_is_too_large_or_contradicts_itself_is_refused_before_it_is_sent() {
+    let topic = ModelTopic::new(KafkaModelFeedConfig::new("localhost:1")).unwrap();
+    let large = ModelSet::single("cars", Announcement::inline("1", vec![0; MAX_INLINE_BYTES + 1]));
+    let error = topic.announce(&large).unwrap_err().to_string();
+    assert!(error.contains("650001") && error.contains("model store"), "{error}");
+    let mut wrong = set("cars", 1);
+    wrong.model = "../cars".to_owned();
+    assert!(matches!(topic.announce(&wrong).unwrap_err(), ModelTopicError::Set(_)));
+    let same = KafkaModelFeedConfig { status_topic: "models".into(), ..KafkaModelFeedConfig::new("localhost:1") };
+    assert!(ModelTopic::new(same).unwrap_err().to_string().contains("announcements"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_inline_model_fits() {
+    for cluster in Cluster::all() {
+        let config = config(&cluster).await;
+        let file: Vec<u8> = (0..MAX_INLINE_BYTES).map(|at| (at * 31 % 251) as u8).collect();
+        let large = ModelSet::single("cars", Announcement::inline("1", file));
+        let (topic, announced) = (topic(&config), large.clone());
+        blocking(move || topic.announce(&announced).unwrap()).await;
+        let mut watch = feed(&config).watch("cars");
+        assert_eq!(*known(&mut watch, |known| known.is_complete).await.set.unwrap(), large);
+    }
+}

@@ -1,0 +1,114 @@
+//! One version of a model, ready for one task.
+
+use iotml_core::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use iotml_core::arrow::compute::{nullif, take};
+use iotml_core::arrow::datatypes::SchemaRef;
+use iotml_core::batch::Batch;
+use iotml_core::metrics::Metrics;
+use iotml_core::model::Digest;
+use iotml_core::score::ScoreError;
+
+use crate::evaluation::{EvaluationError, Input, Keys};
+use crate::model::Model;
+use crate::row_scorer::Rows;
+use crate::work::{Scores, Work};
+
+/// What makes two announcements mean the same model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Id {
+    pub(crate) version: String,
+    pub(crate) file: Digest,
+    /// The digest of the manifest that was announced, if one was.
+    pub(crate) manifest: Option<Digest>,
+}
+
+/// A model with all that a task needs to score with it.
+pub(crate) struct Version {
+    pub(crate) id: Id,
+    pub(crate) model: Model,
+    pub(crate) work: Work,
+    /// The columns of its features in the batches seen last.
+    columns: Option<Projection>,
+}
+
+struct Projection {
+    of: SchemaRef,
+    at: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl Version {
+    pub(crate) fn new(id: Id, model: Model, work: Work) -> Self {
+        Version { id, model, work, columns: None }
+    }
+
+    /// Its name and version, as rows name them.
+    pub(crate) fn says(&self) -> (&str, &str) {
+        (&self.model.manifest.name, &self.model.manifest.version)
+    }
+
+    /// Scores all rows.
+    pub(crate) fn score(&mut self, batch: &Batch) -> Result<Scores, ScoreError> {
+        self.work.evaluate(&mut self.model, &batch.into()).map_err(fatal)
+    }
+
+    /// Scores `rows` of the batch, in this order. Only the columns of its features are copied.
+    pub(crate) fn score_rows(&mut self, batch: &Batch, rows: &[u32]) -> Result<Scores, ScoreError> {
+        let columns = batch.columns();
+        if self.columns.as_ref().is_none_or(|projection| !same(&projection.of, columns.schema_ref())) {
+            self.columns = Some(self.project(columns)?);
+        }
+        let Some(Projection { at, schema, .. }) = &self.columns else { return Err(ScoreError::fatal("no columns")) };
+        let picked = UInt32Array::from_iter_values(rows.iter().copied());
+        let arrays = at.iter().map(|at| take(columns.column(*at), &picked, None)).collect::<Result<Vec<_>, _>>();
+        let misfit = |source| ScoreError::fatal_from("rows cannot be picked from the batch", source);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let picked =
+            RecordBatch::try_new_with_options(schema.clone(), arrays.map_err(misfit)?, &options).map_err(misfit)?;
+        let input = Input { rows: Rows::Columns(&picked), keys: Keys::Rows(batch, rows) };
+        self.work.evaluate(&mut self.model, &input).map_err(fatal)
+    }
+
+    fn project(&self, columns: &RecordBatch) -> Result<Projection, ScoreError> {
+        let of = columns.schema();
+        let features = self.model.manifest.features.iter().filter(|feature| feature.constant.is_none());
+        // One that is missing is named by the features' own check.
+        let mut at: Vec<usize> = features.filter_map(|feature| of.index_of(&feature.name).ok()).collect();
+        at.sort_unstable();
+        at.dedup();
+        let schema = of.project(&at).map_err(|source| ScoreError::fatal_from("columns cannot be picked", source))?;
+        Ok(Projection { of, at, schema: schema.into() })
+    }
+
+    /// Scores all rows as a shadow: what goes wrong leaves nulls, and harms nobody. The second value says whether it went well.
+    pub(crate) fn shadow(&mut self, batch: &Batch) -> (Vec<ArrayRef>, bool) {
+        let Ok(Scores { arrays, bad, .. }) = self.score(batch) else {
+            let null = |field: &_| new_null_array(iotml_core::arrow::datatypes::Field::data_type(field), batch.len());
+            return (self.work.fields().iter().map(null).collect(), false);
+        };
+        if bad.is_empty() {
+            return (arrays, true);
+        }
+        let mut is_bad = vec![false; batch.len()];
+        bad.iter().for_each(|bad| is_bad[bad.row] = true);
+        let is_bad = is_bad.into();
+        let nulls = arrays.iter().map(|array| nullif(array, &is_bad).unwrap_or_else(|_| array.clone()));
+        (nulls.collect(), true)
+    }
+
+    /// Takes its series away, unless `other` counts under the same labels.
+    pub(crate) fn unregister(&self, metrics: &Metrics, others: &[(String, String)]) {
+        let (name, version) = self.says();
+        if !others.iter().any(|(other, its)| other == name && its == version) {
+            Work::unregister(&self.model, metrics);
+        }
+    }
+}
+
+fn same(one: &SchemaRef, other: &SchemaRef) -> bool {
+    std::sync::Arc::ptr_eq(one, other) || one == other
+}
+
+fn fatal(error: EvaluationError) -> ScoreError {
+    ScoreError::fatal_from(error.to_string(), error)
+}

@@ -1,0 +1,195 @@
+//! What turns the numbers of a model into columns: the part that goes with a model besides its engine.
+
+use std::sync::Arc;
+
+use iotml_core::arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, StringArray};
+use iotml_core::arrow::buffer::NullBuffer;
+use iotml_core::arrow::datatypes::{DataType, Field};
+use iotml_core::batch::{Batch, Rejected, StageOutput};
+use iotml_core::error::ConfigError;
+use iotml_core::metrics::{Counter, Gauge, Metrics};
+use iotml_core::score::ScoreError;
+
+use crate::columns::{Appender, Constant, ConstantValue, item, numbers};
+use crate::evaluation::{Evaluation, EvaluationError, Input, Wants};
+use crate::feature::BadRow;
+use crate::manifest::{Kind, Manifest};
+use crate::model::Model;
+use crate::precheck::Signature;
+use crate::scorer::{OnnxScorerConfig, column};
+use crate::verdict::{Verdict, known};
+
+/// All that is needed beside the model itself.
+pub(crate) struct Work {
+    pub(crate) evaluation: Evaluation,
+    verdict: Verdict,
+    threshold: Constant,
+    name: Constant,
+    version: Constant,
+    /// What it appends, without metadata.
+    fields: Vec<Field>,
+    /// The width of the output column, if it is wanted.
+    output_width: Option<usize>,
+    wants_errors: bool,
+    rows: Counter,
+    anomalies: Counter,
+    info: Gauge,
+}
+
+/// What a model made of some rows: one array for each field of its [`Work`], and the rows that it could not score.
+#[derive(Debug)]
+pub(crate) struct Scores {
+    pub(crate) arrays: Vec<ArrayRef>,
+    pub(crate) bad: Vec<BadRow>,
+    /// Of the bad rows, those whose features are sound: it is the model's fault.
+    pub(crate) n_not_finite: usize,
+}
+
+impl Work {
+    pub(crate) fn new(
+        manifest: &Manifest,
+        signature: &Signature,
+        config: &OnnxScorerConfig,
+    ) -> Result<Self, ConfigError> {
+        let has_errors = manifest.kind.has_feature_errors();
+        let verdict = Verdict::new(manifest, config.threshold.as_ref())
+            .map_err(|source| ConfigError::with(format!("`threshold`: {source}"), source))?;
+        if (config.feature_errors || verdict.needs_errors()) && !has_errors {
+            let kind = manifest.kind.as_str();
+            return Err(ConfigError::new(format!("a model of kind {kind} has no feature errors to append or judge")));
+        }
+        let wants = Wants { errors: config.feature_errors || verdict.needs_errors(), output: config.output };
+        let n_features = manifest.features.len();
+        // A predicted sequence is cut to its last step, so the row's width is that of the features.
+        let output_width = if has_errors { n_features } else { signature.output.width() };
+        let output_width = config.output.then_some(output_width);
+
+        let mut fields = vec![
+            (column::SCORE, DataType::Float32),
+            (column::THRESHOLD, DataType::Float32),
+            (column::ANOMALY, DataType::Boolean),
+            (column::MODEL, DataType::Utf8),
+            (column::MODEL_VERSION, DataType::Utf8),
+        ];
+        if manifest.kind == Kind::Classifier {
+            fields.push((column::LABEL, DataType::Utf8));
+        }
+        if config.feature_errors {
+            fields.push((column::FEATURE_ERRORS, numbers(n_features)));
+        }
+        if let Some(width) = output_width {
+            fields.push((column::OUTPUT, numbers(width)));
+        }
+        let field = |(name, data_type)| Field::new(format!("{}{name}", config.prefix), data_type, true);
+        Ok(Work {
+            evaluation: Evaluation::new(manifest, signature, config.missing, wants, config.max_keys),
+            fields: fields.into_iter().map(field).collect(),
+            threshold: Constant::new(ConstantValue::Number(verdict.limit())),
+            name: Constant::new(ConstantValue::Text(manifest.name.clone())),
+            version: Constant::new(ConstantValue::Text(manifest.version.clone())),
+            output_width,
+            wants_errors: config.feature_errors,
+            rows: Counter::default(),
+            anomalies: Counter::default(),
+            info: Gauge::default(),
+            verdict,
+        })
+    }
+
+    /// The fields that it appends.
+    pub(crate) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// Counts under the labels of `metrics` from now on.
+    pub(crate) fn register(&mut self, model: &Model, metrics: &Metrics) {
+        let Manifest { name, version, .. } = model.manifest();
+        let labels = [("model", name.as_str()), ("version", version.as_str()), ("engine", model.engine())];
+        self.info = metrics.gauge(INFO, "The model in service.", &labels);
+        self.rows = metrics.counter(ROWS, "Rows scored.", &labels[..2]);
+        let help = "Rows whose verdict is that they are anomalies.";
+        self.anomalies = metrics.counter(ANOMALIES, help, &labels[..2]);
+    }
+
+    /// It is in service.
+    pub(crate) fn serves(&self) {
+        self.info.set(1);
+    }
+
+    /// Takes the series of a model that is let go away.
+    pub(crate) fn unregister(model: &Model, metrics: &Metrics) {
+        let Manifest { name, version, .. } = model.manifest();
+        let labels = [("model", name.as_str()), ("version", version.as_str()), ("engine", model.engine())];
+        metrics.remove(INFO, &labels);
+        metrics.remove(ROWS, &labels[..2]);
+        metrics.remove(ANOMALIES, &labels[..2]);
+    }
+
+    /// Runs the model over `input`.
+    pub(crate) fn evaluate(&mut self, model: &mut Model, input: &Input<'_, '_>) -> Result<Scores, EvaluationError> {
+        let n_rows = input.rows.len();
+        let pass = self.evaluation.run(input, model.engine.as_mut())?;
+        let bad = std::mem::take(&mut pass.bad);
+        let n_not_finite = pass.n_not_finite;
+        let validity = known(pass);
+        let anomaly = self.verdict.judge(pass);
+        let is_bad = |row: usize| bad.binary_search_by_key(&row, |bad| bad.row).is_ok();
+        let n_anomalies = match bad.is_empty() {
+            true => anomaly.true_count(),
+            false => (0..n_rows).filter(|row| anomaly.is_valid(*row) && anomaly.value(*row) && !is_bad(*row)).count(),
+        };
+        self.anomalies.inc_by(n_anomalies as u64);
+        self.rows.inc_by((n_rows - bad.len()) as u64);
+        let scores = Float32Array::new(std::mem::take(&mut pass.scores).into(), validity.clone());
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(scores),
+            self.threshold.rows(n_rows),
+            Arc::new(anomaly),
+            self.name.rows(n_rows),
+            self.version.rows(n_rows),
+        ];
+        let manifest = &model.manifest;
+        if manifest.kind == Kind::Classifier {
+            let label = |label: &u32| manifest.classes[*label as usize].as_str();
+            arrays.push(Arc::new(StringArray::from_iter_values(pass.labels.iter().map(label))));
+        }
+        if self.wants_errors {
+            arrays.push(list(&mut pass.errors, manifest.features.len(), validity.clone()));
+        }
+        if let Some(width) = self.output_width {
+            arrays.push(list(&mut pass.output, width, validity));
+        }
+        Ok(Scores { arrays, bad, n_not_finite })
+    }
+}
+
+const INFO: &str = "iotml_score_model_info";
+const ROWS: &str = "iotml_score_rows";
+const ANOMALIES: &str = "iotml_score_anomalies";
+
+/// The batch with `arrays` appended, without the rows that could not be scored.
+pub(crate) fn append(
+    batch: Batch,
+    appender: &mut Appender,
+    arrays: Vec<ArrayRef>,
+    bad: Vec<BadRow>,
+) -> Result<StageOutput, ScoreError> {
+    let columns = appender.append(batch.columns(), arrays);
+    let columns = columns.map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
+    let misfit = |source| ScoreError::fatal_from("scores do not fit the batch", source);
+    let batch = batch.with_columns(columns).map_err(misfit)?;
+    if bad.is_empty() {
+        return Ok(StageOutput::all(batch));
+    }
+    let mut keep = vec![true; batch.len()];
+    bad.iter().for_each(|bad| keep[bad.row] = false);
+    let (batch, _) = batch.filter(&keep).map_err(misfit)?;
+    let rejected = bad.into_iter().map(|bad| Rejected { row: bad.row as u32, cause: bad.cause }).collect();
+    Ok(StageOutput { batch, rejected, filtered: Vec::new() })
+}
+
+/// `width` numbers a row, null where the row has no score.
+fn list(values: &mut Vec<f32>, width: usize, validity: Option<NullBuffer>) -> ArrayRef {
+    let values = Arc::new(Float32Array::from(std::mem::take(values)));
+    Arc::new(FixedSizeListArray::new(item(), width as i32, values, validity))
+}
