@@ -24,14 +24,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use crate::kafka::{Fault, Kafka};
 use crate::{checkout, fresh};
 
-const PATIENCE: Duration = Duration::from_secs(120);
-const PARTITIONS: i32 = 4;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PARTITIONS: i32 = 4;
 const N_CARS: usize = 40;
 /// Of so many rows one is no JSON.
 const BAD_EVERY: usize = 50;
@@ -42,14 +41,14 @@ const STOPPED_LONG: Duration = Duration::from_secs(25);
 /// Longer than the session of a member, and than a transaction may take.
 const HANGS: Duration = Duration::from_secs(12);
 
-struct Topics {
-    servers: String,
+pub(crate) struct Topics {
+    pub(crate) servers: String,
     name: String,
 }
 
 impl Topics {
-    fn new(servers: &str) -> Self {
-        let topics = Self { servers: servers.to_owned(), name: fresh("exactly-once") };
+    pub(crate) fn new(servers: &str, name: &str) -> Self {
+        let topics = Self { servers: servers.to_owned(), name: fresh(name) };
         let admin: AdminClient<DefaultClientContext> = topics.client().create().unwrap();
         let names = ["in", "out", "dead"].map(|of| topics.of(of));
         let new = names.each_ref().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)));
@@ -59,18 +58,18 @@ impl Topics {
         topics
     }
 
-    fn of(&self, what: &str) -> String {
+    pub(crate) fn of(&self, what: &str) -> String {
         format!("{}-{what}", self.name)
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.servers);
         config
     }
 
     /// Everything in a topic up to where it ends now, as readers of this isolation level see it.
-    fn read(&self, what: &str, isolation: &str) -> Vec<OwnedMessage> {
+    pub(crate) fn read(&self, what: &str, isolation: &str) -> Vec<OwnedMessage> {
         let mut config = self.client();
         config.set("group.id", "nobody").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
         let consumer: BaseConsumer = config.set("isolation.level", isolation).create().unwrap();
@@ -94,7 +93,7 @@ impl Topics {
     }
 
     /// The offsets that the group has committed, summed.
-    fn committed(&self) -> i64 {
+    pub(crate) fn committed(&self) -> i64 {
         let consumer: BaseConsumer = self.client().set("group.id", self.of("group")).create().unwrap();
         let mut list = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
@@ -171,19 +170,19 @@ impl Topics {
 }
 
 /// A worker that is started again whenever it is gone.
-struct Worker {
+pub(crate) struct Worker {
     file: PathBuf,
     log: PathBuf,
-    child: Child,
+    pub(crate) child: Child,
     /// It was stopped for long, so it may end itself when it finds out that it was taken for dead.
     may_end: bool,
     n_ends: usize,
 }
 
 impl Worker {
-    fn start(topics: &Topics, folder: &Path, number: usize) -> Self {
+    pub(crate) fn start(configuration: &str, folder: &Path, number: usize) -> Self {
         let (file, log) = (folder.join(format!("{number}.toml")), folder.join(format!("{number}.log")));
-        std::fs::write(&file, topics.configuration(number)).unwrap();
+        std::fs::write(&file, configuration).unwrap();
         let child = Self::spawn(&file, &log);
         Self { file, log, child, may_end: false, n_ends: 0 }
     }
@@ -195,24 +194,24 @@ impl Worker {
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
-    fn again(&mut self) {
+    pub(crate) fn again(&mut self) {
         self.child = Self::spawn(&self.file, &self.log);
     }
 
     /// Kills it in the middle of whatever it does, and starts it again.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.again();
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Starts it again if it has ended itself, which only one that was stopped may do.
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             assert!(self.may_end, "a worker ended by itself with {status}:\n{}", self.tail());
             self.n_ends += 1;
@@ -220,7 +219,7 @@ impl Worker {
         }
     }
 
-    fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
@@ -295,13 +294,13 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
     let mut random = Pcg32::seed_from_u64(seed);
     let kafka = (n_kills >= 10).then(|| Arc::new(Kafka::start()));
     let servers = kafka.as_ref().map_or(servers, |kafka| kafka.address());
-    let (topics, folder) = (Arc::new(Topics::new(&servers)), tempfile::tempdir().unwrap());
+    let (topics, folder) = (Arc::new(Topics::new(&servers, "exactly-once")), tempfile::tempdir().unwrap());
     let stop = Arc::new(AtomicBool::new(false));
     let filler = thread::spawn({
         let (topics, stop) = (topics.clone(), stop.clone());
         move || fill(&topics, &stop)
     });
-    let mut workers = [0, 1].map(|number| Worker::start(&topics, folder.path(), number));
+    let mut workers = [0, 1].map(|number| Worker::start(&topics.configuration(number), folder.path(), number));
     let wait = |workers: &mut [Worker; 2], time: Duration| {
         let until = Instant::now() + time;
         while Instant::now() < until {

@@ -5,6 +5,7 @@ mod bad_input;
 mod exactly_once;
 mod kafka;
 mod letters;
+mod models;
 mod quickstart;
 mod replay;
 mod secrets;

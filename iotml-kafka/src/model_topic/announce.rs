@@ -1,6 +1,7 @@
 //! Announcing, and looking at what is announced and reported.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use iotml_core::model::{ModelSet, ModelStatus, Place, SetError};
 
@@ -13,10 +14,12 @@ use super::writer::Writer;
 /// How often a change is made anew because others changed the same model meanwhile.
 const MAX_TRIES: u32 = 5;
 
-/// The topic from the side of whoever announces. Every call connects by itself and may wait as long as the configuration says.
+/// The topic from the side of whoever announces. Calls connect by themselves, and may wait as long as the configuration says.
 #[derive(Debug)]
 pub struct ModelTopic {
     config: KafkaModelFeedConfig,
+    /// Connected by the first that needs it.
+    writer: Mutex<Option<Writer>>,
 }
 
 /// What stands under each key.
@@ -29,7 +32,7 @@ impl ModelTopic {
     /// [`ModelTopicError::Config`].
     pub fn new(config: KafkaModelFeedConfig) -> Result<Self, ModelTopicError> {
         config.check()?;
-        Ok(Self { config })
+        Ok(Self { config, writer: Mutex::default() })
     }
 
     /// What is announced of all models, by name; what cannot be read says why.
@@ -46,7 +49,7 @@ impl ModelTopic {
     /// [`ModelTopicError`] if the set contradicts itself, is too large, or cannot be written.
     pub fn announce(&self, set: &ModelSet) -> Result<(), ModelTopicError> {
         let json = checked(set)?;
-        Ok(Writer::open(self.config.announces())?.write(&[(set.model.as_bytes(), Some(&json))])?)
+        self.write(&set.model, Some(&json))
     }
 
     /// Changes what is announced of `model`, and gives the set that is in force then. If somebody else changes it at the same time,
@@ -82,7 +85,7 @@ impl ModelTopic {
     /// # Errors
     /// [`ModelTopicError`] if it cannot be written.
     pub fn remove(&self, model: &str) -> Result<(), ModelTopicError> {
-        Ok(Writer::open(self.config.announces())?.write(&[(model.as_bytes(), None)])?)
+        self.write(model, None)
     }
 
     /// What workers reported, oldest first; what is no report is passed over.
@@ -97,6 +100,15 @@ impl ModelTopic {
             })?;
         }
         Ok(reports)
+    }
+
+    fn write(&self, model: &str, value: Option<&[u8]>) -> Result<(), ModelTopicError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = match &mut *writer {
+            Some(writer) => writer,
+            none => none.insert(Writer::open(self.config.announces())?),
+        };
+        Ok(writer.write(&[(model.as_bytes(), value)])?)
     }
 
     fn standing(&self) -> Result<Standing, ModelTopicError> {

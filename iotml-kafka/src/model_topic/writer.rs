@@ -13,6 +13,7 @@ use super::error::ModelTopicError;
 use crate::sink::{KafkaSink, KafkaSinkConfig};
 
 /// A sink with a runtime of its own.
+#[derive(Debug)]
 pub(super) struct Writer {
     sink: KafkaSink,
     runtime: Runtime,
