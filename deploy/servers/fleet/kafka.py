@@ -57,7 +57,8 @@ class Kafka:
         java = [gather.java(), "-Xms128m", "-Xmx512m", *log_settings, "-cp", class_path]
         if not (home / "data" / "meta.properties").exists():
             cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
+            # Joined by the equals sign, since one in 64 begins like an option.
+            tool = ["kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster_id}", "-c", str(properties)]
             for mechanism in MECHANISMS[1:]:
                 for user, password in passwords.items():
                     tool += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]

@@ -10,6 +10,9 @@
 //! 2. A [`LiveScorer`] takes over between two batches (invariant 8), and gives back what it had for the loader to free.
 //! 3. While one is being loaded, only the newest of later announcements is kept, so that a storm of them is a few changes.
 
+// A version is large and moves between acting, shadow and spent; its box moves instead.
+#![expect(clippy::vec_box)]
+
 mod check;
 mod config;
 mod fetch;

@@ -73,7 +73,7 @@ pub enum StoreError {
         version: String,
         /// Why.
         #[source]
-        source: Refusal,
+        source: Box<Refusal>,
     },
     /// A manifest cannot be used.
     #[error("{source} ({place})")]

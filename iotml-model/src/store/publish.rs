@@ -104,7 +104,11 @@ impl Inner {
         location::check(&name, &version)?;
         let place = || "to be published".to_owned();
         manifest.check().map_err(|source| StoreError::Manifest { place: place(), source })?;
-        let refused = |source: Refusal| StoreError::Refused { name: name.clone(), version: version.clone(), source };
+        let refused = |source: Refusal| StoreError::Refused {
+            name: name.clone(),
+            version: version.clone(),
+            source: Box::new(source),
+        };
         let parsed = precheck::parse(model, &self.limits).map_err(refused)?;
         Signature::of(&parsed, &manifest).map_err(refused)?;
         let digest = sha256(model);
