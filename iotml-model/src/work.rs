@@ -116,6 +116,11 @@ impl Work {
         self.info.set(1);
     }
 
+    /// It is in service no more, since its task has ended.
+    pub(crate) fn has_served(&self) {
+        self.info.set(0);
+    }
+
     /// Takes the series of a model that is let go away.
     pub(crate) fn unregister(model: &Model, metrics: &Metrics) {
         let Manifest { name, version, .. } = model.manifest();

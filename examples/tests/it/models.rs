@@ -170,6 +170,11 @@ fn inv_8_workers_killed_in_the_middle_of_swaps_come_back_with_the_right_version(
     let filler = world.fill();
     let mut workers = [0, 1].map(|number| Worker::start(&configuration(&world.topics, number), folder.path(), number));
     world.reported(&mut workers, "first model", |reports| both_ready(reports, "1", 0));
+    let deadline = Instant::now() + PATIENCE;
+    while world.topics.committed() == 0 {
+        assert!(Instant::now() < deadline, "nothing is ever committed:\n{}", workers[0].tail());
+        thread::sleep(Duration::from_millis(50));
+    }
     for version in 2..=6u32 {
         world.announce(vec![model(version)]);
         // From at once to when it is in service: wherever in the swap that hits it.

@@ -25,6 +25,15 @@ pub struct FollowConfig {
     /// Where it is announced.
     #[serde(default)]
     pub feed: FeedTable,
+    /// The address of the model store that announcements are about, such as `s3://models`.
+    #[cfg(feature = "store")]
+    #[serde(default)]
+    pub store: Option<String>,
+    /// How the store is reached, what is kept of it, and whom it trusts. With `require_signature` only models from the store are
+    /// taken.
+    #[cfg(feature = "store")]
+    #[serde(default)]
+    pub store_options: crate::store::StoreOptions,
     /// Take this version alone, whatever its rollout, and no other; without it, what is announced last counts.
     #[serde(default)]
     pub version: Option<String>,
@@ -50,6 +59,10 @@ impl FollowConfig {
         FollowConfig {
             name: name.into(),
             feed: FeedTable::default(),
+            #[cfg(feature = "store")]
+            store: None,
+            #[cfg(feature = "store")]
+            store_options: crate::store::StoreOptions::default(),
             version: None,
             max_batch_time: default_batch_time(),
             max_check_time: default_check_time(),

@@ -2,13 +2,19 @@
 
 use std::path::{Component, Path, PathBuf};
 
+#[cfg(feature = "store")]
+use iotml_core::error::Class;
 use iotml_core::model::{Announcement, Place};
 use prost::bytes::Bytes;
 
+use super::config::FollowConfig;
 use super::refused::Refused;
 use crate::ModelError;
 use crate::manifest::Manifest;
 use crate::model::read_limited;
+use crate::scorer::OnnxScorerConfig;
+#[cfg(feature = "store")]
+use crate::store::Store;
 
 /// A file, not looked at yet.
 #[derive(Debug)]
@@ -18,24 +24,79 @@ pub(crate) struct Fetched {
     pub(crate) manifest: Option<Manifest>,
 }
 
-/// Gets the file of `announced`, of at most `limit` bytes.
-pub(crate) async fn fetch(announced: &Announcement, limit: u64) -> Result<Fetched, Refused> {
-    let uri = match &announced.place {
-        Place::Inline(file) => return Ok(Fetched { file: Bytes::from(file.clone()), manifest: None }),
-        Place::Uri(uri) => uri,
-    };
-    let Some(path) = uri.strip_prefix("file://") else {
-        let what = "only inline models and file:///path are known here";
-        return Err(Refused::for_good(format!("no model can be fetched from {uri:?}: {what}")));
-    };
-    let path = local(path)?;
-    let read = tokio::task::spawn_blocking(move || read_limited(&path, limit)).await;
-    match read {
-        Ok(Ok(file)) => Ok(Fetched { file: Bytes::from(file), manifest: None }),
-        // A file that is not there yet may come: a folder is filled by whoever likes, in any order.
-        Ok(Err(error @ ModelError::Read { .. })) => Err(Refused::for_now(error.to_string())),
-        Ok(Err(error)) => Err(Refused::for_good(error.to_string())),
-        Err(_) => Err(Refused::for_now(format!("reading {uri:?} broke off"))),
+/// Where files are fetched from.
+pub(crate) struct Places {
+    /// The largest file that is taken, in bytes.
+    limit: u64,
+    #[cfg(feature = "store")]
+    store: Option<Result<Store, String>>,
+    /// Only what a store has verified the signature of is taken.
+    wants_signature: bool,
+}
+
+impl Places {
+    /// The places of a configuration; asks nothing of them yet.
+    pub(crate) fn open(config: &OnnxScorerConfig, follow: &FollowConfig) -> Self {
+        let limit = config.limits.max_bytes;
+        #[cfg(feature = "store")]
+        {
+            let options = &follow.store_options;
+            let open = |url: &String| Store::open(url, options).map_err(|error| error.to_string());
+            Places { limit, store: follow.store.as_ref().map(open), wants_signature: options.require_signature }
+        }
+        #[cfg(not(feature = "store"))]
+        {
+            let _ = follow;
+            Places { limit, wants_signature: false }
+        }
+    }
+
+    /// Gets the file of `announced`.
+    pub(crate) async fn fetch(&self, announced: &Announcement) -> Result<Fetched, Refused> {
+        #[cfg(feature = "store")]
+        if let Place::Uri(uri) = &announced.place
+            && let Some(fetched) = self.from_store(uri, announced).await
+        {
+            return fetched;
+        }
+        if self.wants_signature {
+            let where_it_is = announced.place.describe();
+            let why = format!("signatures are wanted, and {where_it_is} has none: only models in the store are signed");
+            return Err(Refused::for_good(format!("{why}; publish it there, or drop `require_signature`")));
+        }
+        let uri = match &announced.place {
+            Place::Inline(file) => return Ok(Fetched { file: Bytes::from(file.clone()), manifest: None }),
+            Place::Uri(uri) => uri,
+        };
+        let Some(path) = uri.strip_prefix("file://") else {
+            let advice = "name the store that it is in by `follow.store`";
+            return Err(Refused::for_good(format!("nothing is known of how to fetch {uri:?}; {advice}")));
+        };
+        let (path, limit) = (local(path)?, self.limit);
+        let read = tokio::task::spawn_blocking(move || read_limited(&path, limit)).await;
+        match read {
+            Ok(Ok(file)) => Ok(Fetched { file: Bytes::from(file), manifest: None }),
+            // A file that is not there yet may come: a folder is filled by whoever likes, in any order.
+            Ok(Err(error @ ModelError::Read { .. })) => Err(Refused::for_now(error.to_string())),
+            Ok(Err(error)) => Err(Refused::for_good(error.to_string())),
+            Err(_) => Err(Refused::for_now(format!("reading {uri:?} broke off"))),
+        }
+    }
+
+    /// The same from the store, if the address is one of it.
+    #[cfg(feature = "store")]
+    async fn from_store(&self, uri: &str, announced: &Announcement) -> Option<Result<Fetched, Refused>> {
+        let store = match self.store.as_ref()? {
+            Ok(store) => store,
+            Err(error) => return Some(Err(Refused::for_good(error.clone()))),
+        };
+        store.name_and_version(uri).ok()?;
+        let fetched = store.fetch_uri(uri, Some(&announced.sha256.to_string())).await;
+        Some(match fetched {
+            Ok(fetched) => Ok(Fetched { file: fetched.model, manifest: Some(fetched.manifest) }),
+            Err(error) if error.class() == Class::Retryable => Err(Refused::for_now(error.to_string())),
+            Err(error) => Err(Refused::for_good(error.to_string())),
+        })
     }
 }
 

@@ -146,6 +146,11 @@ impl Lineup {
         self.force.iter_mut().flat_map(|force| force.acting.iter_mut().chain(&mut force.shadow))
     }
 
+    /// The task has ended, and nothing is in service for it.
+    pub(crate) fn leave(&mut self) {
+        self.versions().for_each(|version| version.work.has_served());
+    }
+
     /// What the first version remembers of keys, if it does.
     pub(crate) fn remembers(&mut self) -> bool {
         self.versions().next().is_some_and(|first| first.work.evaluation.windows().is_some())

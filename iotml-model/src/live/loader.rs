@@ -10,7 +10,7 @@ use iotml_core::pipeline::Delivery as Guarantee;
 use tokio::runtime::Builder;
 
 use super::check::{Running, Surroundings};
-use super::fetch::fetch;
+use super::fetch::Places;
 use super::follower::Shared;
 use super::refused::Refused;
 use super::sample::{MAX_SAMPLE_ROWS, Sample};
@@ -27,6 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Loader {
     shared: Arc<Shared>,
     watch: Watch,
+    places: Places,
     /// The versions that passed; each opens the ones of the tasks.
     loaded: Vec<Loaded>,
     force: Option<Force>,
@@ -70,9 +71,11 @@ struct Wanted {
 impl Loader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let watch = shared.feed.watch(&shared.follow.name);
+        let places = Places::open(&shared.config, &shared.follow);
         Loader {
             shared,
             watch,
+            places,
             loaded: Vec::new(),
             force: None,
             refused: HashMap::new(),
@@ -275,7 +278,7 @@ impl Loader {
             self.shared.report(&wanted.id.version, ModelState::Loading, None, None);
         }
         let limit = self.shared.follow.max_check_time.0;
-        let fetched = tokio::time::timeout(limit, fetch(announced, self.shared.config.limits.max_bytes)).await;
+        let fetched = tokio::time::timeout(limit, self.places.fetch(announced)).await;
         let late = || Refused::for_now(format!("{} did not come within {limit:?}", announced.place.describe()));
         let fetched = fetched.map_err(|_| late())??;
         self.look_after();
@@ -376,11 +379,14 @@ impl Loader {
         self.seats.retain(|(known, ..)| seats.iter().any(|seat| Arc::ptr_eq(seat, known)));
         for seat in &seats {
             if !self.seats.iter().any(|(known, ..)| Arc::ptr_eq(seat, known)) {
-                self.seats.push((seat.clone(), 0, Vec::new()));
                 if let Err(refused) = self.serve(seat) {
-                    seat.task.notices.hold("model", format!("waits for its model: {}", refused.cause));
+                    // It is a new one again at the next look.
+                    seat.task.notices.hold(&self.shared.notice(), format!("waits for its model: {}", refused.cause));
                     self.try_again();
+                    continue;
                 }
+                seat.task.notices.clear(&self.shared.notice());
+                self.seats.push((seat.clone(), 0, Vec::new()));
             }
         }
         if self.seats.iter().any(|(_, generation, _)| *generation == 0) {

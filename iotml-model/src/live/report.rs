@@ -47,7 +47,8 @@ impl Shared {
         self.seats().iter().for_each(|seat| seat.task.notices.clear(&name));
     }
 
-    fn notice(&self) -> String {
+    /// The name under which notices of this model stand.
+    pub(crate) fn notice(&self) -> String {
         format!("model {}", self.follow.name)
     }
 }

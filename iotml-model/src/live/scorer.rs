@@ -28,6 +28,12 @@ impl LiveScorer {
     }
 }
 
+impl Drop for LiveScorer {
+    fn drop(&mut self) {
+        self.lineup.leave();
+    }
+}
+
 #[async_trait]
 impl Scorer for LiveScorer {
     async fn open(&mut self, task: &TaskContext) -> Result<(), ScoreError> {

@@ -3,4 +3,5 @@
 mod bad;
 mod change;
 mod rollout;
+mod store;
 mod world;

@@ -16,6 +16,7 @@ fn inv_8_a_swap_under_load_scores_every_row_once_by_the_version_that_it_names() 
         world.announce([good(1)]);
         let handle = world.start();
         let load = world.load();
+        wait("rows", || world.sinks.iter().all(|sink| sink.n_stored() > 0), String::new);
         for version in 2..=20 {
             world.announce([good(version)]);
             world.wait_for(&version.to_string(), ModelState::Ready, 3);
