@@ -42,7 +42,7 @@ mod tests {
         // Paths in them count from the checkout, where the commands above run.
         std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
         let registry = Arc::new(registry());
-        for name in ["bridge", "json_to_avro", "score", "dead_letters"] {
+        for name in ["bridge", "json_to_avro", "score", "follow", "dead_letters"] {
             let file = Path::new("examples/config").join(name).with_extension("toml");
             let config = Config::load(&file, &registry).unwrap_or_else(|mistakes| panic!("{mistakes}"));
             assert_eq!(config.warnings, [], "{}", file.display());

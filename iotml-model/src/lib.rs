@@ -6,7 +6,8 @@
 //! 2. an engine: ONNX Runtime, found at run time, or tract;
 //! 3. its golden rows, on the engine that will serve it.
 //!
-//! [`OnnxScorer`] puts a model into a pipeline; [`register`] makes it known to a worker as `type = "onnx"`. [`RowScorer`] scores
+//! [`OnnxScorer`] puts a model into a pipeline, a [`Follower`] those that are announced while it runs; [`register`] makes both known to a
+//! worker as `type = "onnx"`. [`RowScorer`] scores
 //! rows that come from anywhere else.
 //!
 //! A model that came without a manifest is given one in code:
