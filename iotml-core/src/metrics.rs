@@ -133,4 +133,15 @@ mod tests {
         assert!(text.contains("# HELP iotml_sink_rows Rows.\n"), "{text}");
         assert!(text.contains("iotml_sink_rows_total{pipeline=\"p\",sink=\"kafka\"} 2"), "{text}");
     }
+
+    #[test]
+    fn what_is_removed_is_shown_no_more() {
+        let metrics = Metrics::default().with(&[("task", "0")]);
+        metrics.gauge("iotml_score_model_info", "Models.", &[("version", "1")]).set(1);
+        metrics.gauge("iotml_score_model_info", "Models.", &[("version", "2")]).set(1);
+        metrics.remove("iotml_score_model_info", &[("version", "1")]);
+        metrics.remove("iotml_nothing", &[]);
+        let text = metrics.text().unwrap();
+        assert!(!text.contains("version=\"1\"") && text.contains("version=\"2\""), "{text}");
+    }
 }

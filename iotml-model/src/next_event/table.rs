@@ -64,6 +64,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn inv_6_what_is_inherited_stays_within_the_bound_and_replaces_nothing() {
+        let (mut old, mut new) = (Table::new(10), Table::new(10));
+        for number in 0..8u32 {
+            old.window(&number.to_le_bytes()).push(1.0);
+        }
+        new.window(&7u32.to_le_bytes()).push(2.0);
+        new.inherit(old);
+        assert_eq!(new.iter().count(), 6, "half of the bound, and what was there");
+        assert_eq!(new.window(&7u32.to_le_bytes()), &[2.0]);
+    }
+
+    #[test]
     fn inv_6_table_stays_within_its_bound_and_keeps_the_latest() {
         let mut table = Table::new(10);
         for number in 0..1_000u32 {

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use iotml_core::model::{Announcement, MemoryFeed, ModelSet, ModelState, Place};
 use iotml_core::pipeline::Pipeline;
-use iotml_model::GoldenRule;
+use iotml_model::manifest::{Scale, embed};
+use iotml_model::testing::scaled_copy;
+use iotml_model::{GoldenRule, Kind, Manifest};
 
 use super::world::{World, assert_each_once, file, good, manifest, wait};
 use crate::setup::engines;
@@ -86,10 +88,8 @@ fn the_same_version_with_another_file_is_another_model() {
         let handle = world.start();
         let load = world.load();
         world.wait_for("3", ModelState::Ready, 1);
-        let other = iotml_model::manifest::embed(
-            &super::world::graph(7).build(),
-            &manifest(7).version("3").fixed_threshold(70.0).build().unwrap(),
-        );
+        let other =
+            embed(&super::world::graph(7).build(), &manifest(7).version("3").fixed_threshold(70.0).build().unwrap());
         world.announce([Announcement::inline("3", other.unwrap())]);
         world.wait_for("3", ModelState::Unloading, 1);
         let n = load.stop();
@@ -177,5 +177,46 @@ fn the_configured_model_scores_until_one_is_announced() {
         world.end(handle);
         let versions: Vec<String> = world.rows()[0].iter().map(|row| row.version.clone()).collect();
         assert_eq!((versions.first().unwrap().as_str(), versions.last().unwrap().as_str()), ("9", "4"));
+    }
+}
+
+#[test]
+fn inv_9_a_model_that_remembers_rows_inherits_them_from_the_one_before() {
+    for engine in engines() {
+        let world = World::with(engine, 1, MemoryFeed::new(), |config| config.golden = GoldenRule::None);
+        // It expects the same again, so that the score is the square of the step.
+        let next = |version: &str, scale: Option<Scale>| {
+            let manifest = Manifest::builder(Kind::NextEvent, "m").version(version).feature("a", scale);
+            let file = embed(&scaled_copy(1, 1.0).build(), &manifest.build().unwrap()).unwrap();
+            Announcement::inline(version, file)
+        };
+        world.announce([next("1", None)]);
+        let handle = world.start();
+        let mut n = 0u32;
+        let mut send = |until: &dyn Fn() -> bool| {
+            let begun = Instant::now();
+            while !until() {
+                assert!(begun.elapsed() < super::world::PATIENCE, "{:?}", world.feed.reports());
+                let values = (n..n + 10).map(|n| (Some(b"car".to_vec()), Some(n.to_string().into_bytes())));
+                world.logs[0].publish_keyed(values);
+                n += 10;
+                let stored = n as usize;
+                wait("rows", || world.sinks[0].n_stored() == stored, String::new);
+            }
+        };
+        send(&|| world.sinks[0].n_stored() > 0);
+        world.announce([next("2", None)]);
+        send(&|| world.states("1").contains(&ModelState::Unloading));
+        world.announce([next("3", Some(Scale::Standard { mean: 0.0, std: 2.0 }))]);
+        send(&|| world.states("2").contains(&ModelState::Unloading));
+        world.announce([good(4)]);
+        send(&|| world.states("4").contains(&ModelState::Unavailable));
+        let cause = world.reports("4").last().unwrap().cause.clone().unwrap();
+        assert!(cause.contains("cannot take each other's place"), "{cause}");
+        world.end(handle);
+        let rows = world.rows().remove(0);
+        let unknown: Vec<&str> = rows.iter().filter(|row| row.score.is_nan()).map(|row| row.version.as_str()).collect();
+        assert_eq!(unknown, ["1", "3"], "only a first row, and the first after numbers have another meaning");
+        assert!(rows.iter().filter(|row| row.version == "2").all(|row| row.score == 1.0));
     }
 }
