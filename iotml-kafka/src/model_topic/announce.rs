@@ -95,7 +95,7 @@ impl ModelTopic {
     pub fn reports(&self) -> Result<Vec<ModelStatus>, ModelTopicError> {
         let mut reports = Vec::new();
         if let Some(mut reader) = Reader::of_reports(&self.config)? {
-            reader.to_end(|record| {
+            reader.read_to_end(|record| {
                 reports.extend(record.value.and_then(|value| serde_json::from_slice::<ModelStatus>(value).ok()));
             })?;
         }
@@ -113,7 +113,7 @@ impl ModelTopic {
 
     fn standing(&self) -> Result<Standing, ModelTopicError> {
         let mut standing = Standing::new();
-        Reader::open(&self.config)?.to_end(|record| {
+        Reader::open(&self.config)?.read_to_end(|record| {
             let model = String::from_utf8_lossy(record.key).into_owned();
             match record.set().transpose() {
                 Some(set) => _ = standing.insert(model, set),

@@ -79,7 +79,8 @@ impl KafkaModelFeedConfig {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         for (key, topic) in [("topic", &self.topic), ("status_topic", &self.status_topic)] {
-            if !is_topic_name(topic) && !(key == "status_topic" && topic.is_empty()) {
+            let is_off = key == "status_topic" && topic.is_empty();
+            if !is_topic_name(topic) && !is_off {
                 return Err(ConfigError::new(format!("{topic:?} is not a name a Kafka topic can have")).of_key(key));
             }
         }

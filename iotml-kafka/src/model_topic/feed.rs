@@ -91,7 +91,7 @@ impl Follow<'_> {
     fn read(&self, pause: &mut Duration) -> Result<(), ModelTopicError> {
         let mut reader = Reader::open(self.config)?;
         let mut newest = Known::default();
-        reader.to_end(|record| self.see(&record, &mut newest))?;
+        reader.read_to_end(|record| self.see(&record, &mut newest))?;
         *pause = FIRST_PAUSE;
         self.teller.tell(|known| *known = Known { is_complete: true, ..newest });
         while !self.teller.is_alone() {

@@ -70,7 +70,7 @@ impl Reader {
     }
 
     /// Gives every record that was there when the topic was opened to `see`.
-    pub(super) fn to_end(&mut self, mut see: impl FnMut(Record<'_>)) -> Result<(), LogError> {
+    pub(super) fn read_to_end(&mut self, mut see: impl FnMut(Record<'_>)) -> Result<(), LogError> {
         self.log.begin(&self.range, Until::End)?;
         loop {
             match self.log.next(256, LOOK)? {

@@ -55,7 +55,7 @@ impl Places {
     pub(crate) async fn fetch(&self, announced: &Announcement) -> Result<Fetched, Refused> {
         #[cfg(feature = "store")]
         if let Place::Uri(uri) = &announced.place
-            && let Some(fetched) = self.from_store(uri, announced).await
+            && let Some(fetched) = self.out_of_store(uri, announced).await
         {
             return fetched;
         }
@@ -85,7 +85,7 @@ impl Places {
 
     /// The same from the store, if the address is one of it.
     #[cfg(feature = "store")]
-    async fn from_store(&self, uri: &str, announced: &Announcement) -> Option<Result<Fetched, Refused>> {
+    async fn out_of_store(&self, uri: &str, announced: &Announcement) -> Option<Result<Fetched, Refused>> {
         let store = match self.store.as_ref()? {
             Ok(store) => store,
             Err(error) => return Some(Err(Refused::for_good(error.clone()))),
