@@ -24,10 +24,11 @@ help: ## list the targets
 demo: packages ## cars, bridge, scoring and alerts in one process; CARS= RATE= SECONDS= QOS= KAFKA=host:port MQTT=host:port
 	@IOTML_VENV=demo $(WITH_ENV) cargo run --locked --release -p iotml-examples --bin quickstart -- $(DEMO_FLAGS)
 
-test: packages ## all tests and examples against real servers, which it fetches, starts and stops
+test: packages ## all tests and examples against real servers, which it fetches, starts and stops; of Python what needs no TensorFlow
 	@$(WITH_ENV) deploy/run-tests
 
-test-python: packages ## the Python module: its types, and its tests on the wheel beside TensorFlow (1.5 GB of packages)
+test-python: packages ## the Python module whole: its stubs and types, its tests on the wheel beside TensorFlow (1.5 GB of packages)
+	@deploy/python/stubs --check
 	@deploy/python/check-types
 	@$(WITH_ENV) deploy/run-tests python
 
@@ -45,6 +46,7 @@ check: packages ## fmt, clippy, tests on the embedded servers, docs
 	@RUSTDOCFLAGS="-D warnings" $(WITH_ENV) cargo doc --workspace --no-deps --locked
 
 check-python: packages ## the types of the Python module, its stubs against what is compiled
+	@deploy/python/stubs --check
 	@deploy/python/check-types
 
 chaos: packages ## faults against real servers, resumed where it was; SEEDS=50 FIRST=1 BROKER=mosquitto|hivemq EARLY_ACK=1 HANG=60

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from iotml import ConfigError
 from iotml.train import calibrate
-from iotml.train.curves import curves
 
 RNG = np.random.default_rng(5)
 HEALTHY = RNG.exponential(size=5_000).astype(np.float32)
@@ -54,15 +52,6 @@ def test_labels_give_the_best_threshold(criterion: Any) -> None:
     assert found.threshold.to_dict() == {"method": "fixed", "value": found.value}
 
 
-def test_figures_equal_scikit_learns() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    coarse = np.asarray(np.round(SCORES, 1), np.float32)
-    for scores in (SCORES, coarse):
-        found = curves(scores, LABELS)
-        assert found.roc_auc == pytest.approx(metrics.roc_auc_score(LABELS, scores))
-        assert found.pr_auc == pytest.approx(metrics.average_precision_score(LABELS, scores))
-
-
 @pytest.mark.parametrize(
     "labels", [LABELS, LABELS.astype(int), LABELS.astype(float), np.where(LABELS, "true", "false"), LABELS.tolist()]
 )
@@ -97,13 +86,3 @@ def test_rows_without_a_score_do_not_count() -> None:
 def test_what_cannot_be_calibrated_says_why(scores: Any, labels: Any, options: Any, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         calibrate(scores, labels, **options)
-
-
-@pytest.mark.parametrize("labels", [None, LABELS])
-def test_plot_is_a_picture(labels: Any, tmp_path: Path) -> None:
-    image = pytest.importorskip("matplotlib.image")
-    found = calibrate(SCORES, labels).plot(tmp_path / "calibration.png", title="cars")
-    pixels = image.imread(found)
-    assert pixels.shape[0] > 300
-    assert pixels.shape[1] > (600 if labels is None else 1_500)
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 50

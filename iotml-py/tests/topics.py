@@ -61,8 +61,11 @@ def fill(
 
 def read(bootstrap: str, topic: str) -> list[Record]:
     """Everything that is in a topic now, by partition and offset."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "enable.auto.commit": False})
+    options = {"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "enable.auto.commit": False}
+    # A place that is not there is an error, rather than a reason to wait at the end.
+    consumer = Consumer({**options, "auto.offset.reset": "error"})
     records: list[Record] = []
+    errors: set[str] = set()
     try:
         partitions = sorted(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
         ends = {}
@@ -73,9 +76,13 @@ def read(bootstrap: str, topic: str) -> list[Record]:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
         deadline = monotonic() + 30
         while ends:
-            assert monotonic() < deadline, f"{topic} ends before {ends}"
+            assert monotonic() < deadline, f"{topic} ends before {ends} after {len(records)} records; {errors or 'no errors'}"
             message = consumer.poll(0.2)
-            if message is None or message.error():
+            if message is None:
+                continue
+            if error := message.error():
+                # The client tries most things again by itself.
+                errors.add(str(error))
                 continue
             headers = dict(message.headers() or [])
             records.append(Record(message.partition(), message.key(), message.value(), headers))

@@ -14,7 +14,7 @@ from iotml import Scorer
 
 pytest.importorskip("tensorflow")
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 image = pytest.importorskip("matplotlib.image")
 
-NOTEBOOK = Path(__file__).parents[2] / "examples/python/train_and_score.ipynb"
+NOTEBOOK = Path(__file__).parents[3] / "examples/python/train_and_score.ipynb"
 
 
 def test_the_notebook_runs_and_shows_its_plots() -> None:
