@@ -77,6 +77,8 @@ def kafka_builder(
 ) -> iotml.PipelineBuilder:
     """A pipeline that receives JSON from a Kafka topic to its end; its group has the topic's name."""
     kafka = {"bootstrap.servers": bootstrap, "group.id": topic, "fetch.wait.max.ms": "10"}
+    # The embedded one lets whoever joins a group again wait for nearly that long; less is too short for a real one.
+    kafka["session.timeout.ms"] = "6000"
     return (
         iotml.Pipeline.builder(topic, plugins=plugins, **options)
         .source("kafka", topics=[topic], stop_at_end=stop_at_end, kafka=kafka)

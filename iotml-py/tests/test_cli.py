@@ -41,7 +41,9 @@ def test_the_help_lists_every_command() -> None:
     assert "Usage: iotml <COMMAND>" in done.stdout
     listed = re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE)
     workers = ["run", "validate", "plugins", "graph", "schema"]
-    assert listed == [*workers, "demo", "simulate", "train", "export", "score", "help"]
+    remote = ["audit", "status", "pause", "resume", "restart", "leave"]
+    assert listed == [*workers, *remote, "replay", "demo", "simulate", "train", "export", "score", "help"]
+    assert re.search(r"^  replay +Show dead letters", done.stdout, re.MULTILINE)
     assert cli("--version").stdout == f"iotml {iotml.__version__}\n"
     assert "--model" in cli("score", "--help").stdout
     assert "usage: iotml score" in cli("help", "score").stdout

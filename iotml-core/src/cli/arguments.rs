@@ -123,8 +123,9 @@ impl GraphFormat {
 pub(super) fn command(registry: &Registry) -> clap::Command {
     let mut command = Arguments::command();
     for plugged in &registry.commands {
-        let own = clap::Command::new(plugged.name()).about(plugged.about());
-        command = command.subcommand(plugged.arguments(own));
+        let own = plugged.arguments(clap::Command::new(plugged.name()));
+        // Last, because a flattened group of arguments that is documented says what the whole is about.
+        command = command.subcommand(own.about(plugged.about()).long_about(None));
     }
     command
 }

@@ -145,14 +145,27 @@ impl Task {
         }
     }
 
-    /// Opens every stage, sinks first and the source last, so that nothing is received before it can be delivered.
+    /// Opens every stage, sinks first and the source last, so that nothing is received before it can be delivered. On an error,
+    /// what was opened is closed.
     pub async fn open(&mut self) -> Result<(), PipelineError> {
+        let mut n_sinks = 0;
+        let opened = self.open_stages(&mut n_sinks).await;
+        if opened.is_err() {
+            // The error is the one to report; what a sink says of its end would hide it.
+            let _ = self.close_sinks(n_sinks).await;
+        }
+        opened
+    }
+
+    /// Counts the sinks that were opened.
+    async fn open_stages(&mut self, n_sinks: &mut usize) -> Result<(), PipelineError> {
         let context = &self.context;
         let outside = TaskContext { delivery: Delivery::AtLeastOnce, ..context.clone() };
         for outlet in &mut self.outlets {
             let failed = |error| PipelineError::stage(Stage::Sink, &outlet.name, error);
             let told = if outlet.duty == Duty::BestEffort { &outside } else { context };
             outlet.sink.open(told).await.map_err(|error| failed(error.into()))?;
+            *n_sinks += 1;
             if let Some(encoder) = &mut outlet.encoder {
                 let opened = encoder.open(context).await;
                 opened.map_err(|error| PipelineError::stage(Stage::Encode, &outlet.name, error.into()))?;
@@ -452,21 +465,30 @@ impl Task {
     async fn close(&mut self) -> Result<(), PipelineError> {
         let partitions: Vec<_> = self.partitions.values().cloned().collect();
         let kept = partitions.iter().try_for_each(|partition| self.snapshot(partition));
-        let patience = self.options.drain_timeout.max(Duration::from_secs(1));
-        let late = |what| PipelineError::stage(what, what.as_str(), "it did not close in time".into());
-        let source = match tokio::time::timeout(patience, self.source.close()).await {
+        let source = match tokio::time::timeout(self.patience(), self.source.close()).await {
             Ok(closed) => closed.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into())),
             Err(_) => Err(late(Stage::Source)),
         };
+        let sinks = self.close_sinks(self.outlets.len()).await;
+        kept.and(source).and(sinks)
+    }
+
+    /// Closes the first `n` sinks, whatever becomes of one of them.
+    async fn close_sinks(&self, n: usize) -> Result<(), PipelineError> {
         let mut sinks = Ok(());
-        for outlet in &self.outlets {
-            let closed = match tokio::time::timeout(patience, outlet.sink.close()).await {
+        for outlet in &self.outlets[..n] {
+            let closed = match tokio::time::timeout(self.patience(), outlet.sink.close()).await {
                 Ok(closed) => closed.map_err(|error| PipelineError::stage(Stage::Sink, &outlet.name, error.into())),
                 Err(_) => Err(late(Stage::Sink)),
             };
             sinks = sinks.and(closed);
         }
-        kept.and(source).and(sinks)
+        sinks
+    }
+
+    /// How long a stage may take to close.
+    fn patience(&self) -> Duration {
+        self.options.drain_timeout.max(Duration::from_secs(1))
     }
 
     fn snapshot_when_due(&mut self, now: Instant) -> Result<(), PipelineError> {
@@ -515,4 +537,8 @@ impl Task {
             self.board.show_offsets(self.source.acknowledged());
         }
     }
+}
+
+fn late(stage: Stage) -> PipelineError {
+    PipelineError::stage(stage, stage.as_str(), "it did not close in time".into())
 }

@@ -11,7 +11,7 @@ use iotml_core::pipeline::{
     Audit, OnFailure, Pipeline, PipelineError, PipelineHandle, PipelineOptions, PipelineSpec, Route, TaskContext,
     TaskStages, TaskState,
 };
-use iotml_core::sink::SinkError;
+use iotml_core::sink::{Outgoing, Sink, SinkError, Written};
 use iotml_core::source::{Demand, Farewell, Source, SourceError, SourceEvent};
 use iotml_core::testing::{MemoryLog, MemorySink, MemorySource, Scripted};
 use proptest::prelude::*;
@@ -290,6 +290,69 @@ fn a_stopped_pipeline_closes_its_stages_and_resumes_with_fresh_ones() {
     wait_until("stopped", || control.status().state == TaskState::Stopped);
     control.end();
     assert_eq!(handle.wait().unwrap().audit, Audit { received: 20, delivered: 20, ..Audit::default() });
+}
+
+/// A sink that writes down what becomes of it, and lets itself be opened or not.
+struct Door {
+    name: &'static str,
+    opens: bool,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+#[iotml_core::async_trait]
+impl Sink for Door {
+    async fn open(&self, _task: &TaskContext) -> Result<(), SinkError> {
+        self.said.lock().unwrap().push(format!("{} opens: {}", self.name, self.opens));
+        if self.opens { Ok(()) } else { Err(SinkError::fatal("as scripted")) }
+    }
+
+    async fn write(&self, _rows: Outgoing) -> Result<Written, SinkError> {
+        Err(SinkError::fatal("there is nothing to write"))
+    }
+
+    async fn close(&self) -> Result<(), SinkError> {
+        self.said.lock().unwrap().push(format!("{} closes", self.name));
+        Ok(())
+    }
+}
+
+/// A source that cannot be opened.
+struct Nowhere;
+
+#[iotml_core::async_trait]
+impl Source for Nowhere {
+    async fn open(&mut self, _task: &TaskContext) -> Result<(), SourceError> {
+        Err(SourceError::fatal("nobody is there"))
+    }
+
+    async fn poll(&mut self, _demand: Demand) -> Result<SourceEvent, SourceError> {
+        Err(SourceError::fatal("it is not open"))
+    }
+
+    fn ack(&mut self, _acks: &[Ack]) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_opened_is_closed_when_a_task_cannot_start() {
+    for (second, expected) in [
+        (true, vec!["first opens: true", "second opens: true", "first closes", "second closes"]),
+        (false, vec!["first opens: true", "second opens: false", "first closes"]),
+    ] {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = said.clone();
+        let started = start(lively(0), move || {
+            let door = |name, opens| {
+                let sink = Arc::new(Door { name, opens, said: heard.clone() });
+                Route::required(name, None, sink)
+            };
+            let routes = vec![door("first", true), door("second", second)];
+            TaskStages::new(Box::new(Nowhere), Box::new(PassThrough), routes)
+        });
+        assert!(started.is_err());
+        assert_eq!(*said.lock().unwrap(), expected);
+    }
 }
 
 /// A source whose far side still holds messages for it when it takes leave.

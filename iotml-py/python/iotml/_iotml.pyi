@@ -136,7 +136,8 @@ class EmbeddedKafka:
     An in-memory Kafka cluster in this process, on loopback and a free port, until `stop` or the end of a `with` block.
 
     A partition keeps the newest 5 MiB and at most 100,000 messages, and drops older ones without a word; topics cannot be
-    created through the protocol, and nothing is compacted. It is for tests and demos.
+    created through the protocol, and nothing is compacted. Who joins a group again soon after its last member left waits for
+    nearly the time of a session (`session.timeout.ms`, 45 seconds unless set). It is for tests and demos.
     """
     def __enter__(self, /) -> EmbeddedKafka: ...
     def __exit__(self, /, *_error: object) -> None: ...

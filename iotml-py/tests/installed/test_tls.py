@@ -81,7 +81,7 @@ def secured(unique: str) -> Iterator[Secured]:
 
 def test_an_authority_that_is_named_is_trusted(secured: Secured) -> None:
     ca = str(secured.certificates / "ca.pem")
-    registry = {"url": secured.registry, "ca_file": ca}
+    registry = {"url": secured.registry, "tls": {"ca": ca}}
     said = secured.read(environment={}, registry=registry, kafka={"ssl.ca.location": ca})
     assert said == secured.everything
 
@@ -101,7 +101,7 @@ def test_an_authority_that_nobody_named_is_not_trusted(secured: Secured) -> None
     other = {"SSL_CERT_FILE": str(secured.certificates / "other-ca.pem")}
     ca = str(secured.certificates / "ca.pem")
     for environment in ({}, other):
-        said = secured.read(environment=environment, registry={"url": secured.registry, "ca_file": ca})
+        said = secured.read(environment=environment, registry={"url": secured.registry, "tls": {"ca": ca}})
         assert said.startswith("SourceError "), said
         assert "certificate" in said
         said = secured.read(environment=environment, kafka={"ssl.ca.location": ca})
