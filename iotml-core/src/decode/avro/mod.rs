@@ -16,6 +16,7 @@ mod compile;
 mod confluent;
 mod fields;
 mod leaf;
+mod names;
 mod plain;
 mod resolver;
 mod run;

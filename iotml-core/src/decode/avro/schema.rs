@@ -6,6 +6,8 @@ use apache_avro::Schema;
 use apache_avro::schema::{Name, Namespace};
 use serde_json::Value;
 
+use super::names::check_names;
+
 /// Why a writer's schema cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +41,7 @@ impl WriterSchema {
             return Err(SchemaError::TooLarge(format!("{} bytes, and the limit is {MAX_BYTES}", json.len())));
         }
         let mut value: Value = serde_json::from_str(json).map_err(SchemaError::Json)?;
+        check_names(&value)?;
         strip_lossy_logical_types(&mut value);
         let root = Schema::parse(&value).map_err(|source| SchemaError::Avro(source.to_string()))?;
         let mut names = HashMap::new();
