@@ -121,13 +121,17 @@ impl Supervisor {
             let mut task = Task::new(self.context.clone(), self.options.clone(), stages, state, board);
             runtime.block_on(async {
                 let mut orders = self.orders.clone();
-                tokio::select! {
+                let is_open = tokio::select! {
                     biased;
-                    opened = task.open() => opened?,
+                    opened = task.open() => opened.map(|()| true),
                     // A stage may wait for long for what the far side does not give; `steering` holds the sender.
-                    _ = orders.wait_for(|order| under.is_over(*order)) => {
-                        return Ok(Lived { is_drained: true, has_ended: false, has_left: true });
-                    }
+                    _ = orders.wait_for(|order| under.is_over(*order)) => Ok(false),
+                };
+                if !matches!(is_open, Ok(true)) {
+                    task.give_up().await;
+                }
+                if !is_open? {
+                    return Ok(Lived { is_drained: true, has_ended: false, has_left: true });
                 }
                 self.board().opened();
                 self.metrics.opened();

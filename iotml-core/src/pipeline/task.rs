@@ -66,6 +66,8 @@ pub(super) struct Task {
     /// It takes leave of the far side, and what the source said to that.
     farewell: Option<Farewell>,
     pub stop_by: Option<Instant>,
+    /// How many sinks, from the first on, were opened.
+    n_opened: usize,
     pub metrics: TaskMetrics,
     board: Arc<Board>,
 }
@@ -139,33 +141,23 @@ impl Task {
             is_paused: false,
             farewell: None,
             stop_by: None,
+            n_opened: 0,
             context,
             options,
             board,
         }
     }
 
-    /// Opens every stage, sinks first and the source last, so that nothing is received before it can be delivered. On an error,
-    /// what was opened is closed.
+    /// Opens every stage, sinks first and the source last, so that nothing is received before it can be delivered. Who does not
+    /// wait for its good end [gives up](Self::give_up).
     pub async fn open(&mut self) -> Result<(), PipelineError> {
-        let mut n_sinks = 0;
-        let opened = self.open_stages(&mut n_sinks).await;
-        if opened.is_err() {
-            // The error is the one to report; what a sink says of its end would hide it.
-            let _ = self.close_sinks(n_sinks).await;
-        }
-        opened
-    }
-
-    /// Counts the sinks that were opened.
-    async fn open_stages(&mut self, n_sinks: &mut usize) -> Result<(), PipelineError> {
         let context = &self.context;
         let outside = TaskContext { delivery: Delivery::AtLeastOnce, ..context.clone() };
         for outlet in &mut self.outlets {
             let failed = |error| PipelineError::stage(Stage::Sink, &outlet.name, error);
             let told = if outlet.duty == Duty::BestEffort { &outside } else { context };
             outlet.sink.open(told).await.map_err(|error| failed(error.into()))?;
-            *n_sinks += 1;
+            self.n_opened += 1;
             if let Some(encoder) = &mut outlet.encoder {
                 let opened = encoder.open(context).await;
                 opened.map_err(|error| PipelineError::stage(Stage::Encode, &outlet.name, error.into()))?;
@@ -185,6 +177,12 @@ impl Task {
         self.check_transaction()?;
         let opened = self.source.open(&self.context).await;
         opened.map_err(|error| PipelineError::stage(Stage::Source, "source", error.into()))
+    }
+
+    /// Closes what was opened of a task that is not going to run.
+    pub async fn give_up(&self) {
+        // Why it does not run is what to report; what a sink says of its end would hide that.
+        let _ = self.close_sinks(self.n_opened).await;
     }
 
     /// Runs until the source ends, an order ends it that differs from the one it begins `under`, or a stage fails; then closes
