@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -57,7 +57,15 @@ pub fn run(plan: &Plan) -> Result<(), Failure> {
 pub fn committed(reader: &BaseConsumer, plan: &Plan) -> Result<u64, Failure> {
     let mut list = TopicPartitionList::new();
     (0..plan.partitions).for_each(|partition| _ = list.add_partition(&plan.of("in"), partition));
-    let committed = reader.committed_offsets(list, Duration::from_secs(30))?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let committed = loop {
+        match reader.committed_offsets(list.clone(), Duration::from_secs(30)) {
+            Ok(committed) => break committed,
+            // A cluster that has just started has no coordinator for a moment.
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(200)),
+        }
+    };
     let offset = |offset: Offset| if let Offset::Offset(offset) = offset { offset as u64 } else { 0 };
     Ok(committed.elements().iter().map(|element| offset(element.offset())).sum())
 }
