@@ -175,13 +175,16 @@ fn inv_8_workers_killed_in_the_middle_of_swaps_come_back_with_the_right_version(
         assert!(Instant::now() < deadline, "nothing is ever committed:\n{}", workers[0].tail());
         thread::sleep(Duration::from_millis(50));
     }
+    let mut floors: Vec<(usize, u32)> = Vec::new();
     for version in 2..=6u32 {
         world.announce(vec![model(version)]);
         // From at once to when it is in service: wherever in the swap that hits it.
         thread::sleep(Duration::from_millis(u64::from(version - 2) * 15));
         workers[version as usize % 2].kill();
-        let version = version.to_string();
-        world.reported(&mut workers, "next model", |reports| both_ready(reports, &version, 0));
+        let word = version.to_string();
+        world.reported(&mut workers, "next model", |reports| both_ready(reports, &word, 0));
+        // What is sent from now on is scored by it or by a later one, also by the worker that is only coming back.
+        floors.push((world.n_sent.load(Ordering::SeqCst), version));
     }
     let from = world.models.reports().unwrap().len();
     world.announce(vec![model(6), model(7).rolled_out(Rollout::Canary { percent: 30.0 })]);
@@ -223,8 +226,14 @@ fn inv_8_workers_killed_in_the_middle_of_swaps_come_back_with_the_right_version(
         assert_eq!(before, None, "row {} comes twice", row.seq);
     }
     assert_eq!(by_seq.len(), n, "no row is missing");
+    for (from, oldest) in floors {
+        let version = |version: &str| version.parse::<u32>().unwrap();
+        let stale = by_seq.range(from..).find(|(_, by)| version(by) < oldest);
+        assert_eq!(stale, None, "all have {oldest} since row {from}");
+    }
     let seen: BTreeSet<&str> = by_seq.values().map(String::as_str).collect();
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["1", "2", "3", "4", "5", "6", "7"]);
+    // A version may have been replaced before a worker that came back had any partition to read.
+    assert!(["1", "6", "7"].iter().all(|version| seen.contains(version)), "{seen:?}");
     let plan = ModelSet {
         versions: vec![model(6), model(7).rolled_out(Rollout::Canary { percent: 30.0 })],
         ..ModelSet::new("cars")
@@ -235,7 +244,7 @@ fn inv_8_workers_killed_in_the_middle_of_swaps_come_back_with_the_right_version(
         assert_eq!(versions.iter().collect::<Vec<_>>(), [expected], "{key}, in both workers and after a kill");
     }
     assert_eq!(of_canary.len(), N_CARS);
-    println!("models: {n} rows over {PARTITIONS} partitions and 6 kills, each once, by versions 1 to 7");
+    println!("models: {n} rows over {PARTITIONS} partitions and 6 kills, each once, by versions {seen:?}");
 }
 
 #[test]
