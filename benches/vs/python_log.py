@@ -144,6 +144,8 @@ def peer_step(args: argparse.Namespace) -> None:
     )
     consumer.assign([TopicPartition(topic(args), partition, 0) for partition in range(args.partitions)])
     schemas: dict[int, Any] = {}
+    message: Any
+    record: Any
     watch = Stopwatch()
     while watch.n_rows < args.records:
         messages = consumer.consume(NUMPY_ROWS, timeout=0.1)
@@ -176,13 +178,10 @@ def tfio_step(args: argparse.Namespace) -> None:
     schema_id = int.from_bytes(next(probe).numpy()[1:5], "big")
     with urllib.request.urlopen(f"{args.registry}/schemas/ids/{schema_id}") as answer:
         schema = json.load(answer)["schema"]
-    fields = json.loads(schema)["fields"]
-    kinds = {field["name"]: tf.int32 if field["type"] == "int" else tf.float32 for field in fields}
-    specs = {name: tf.TensorSpec(tf.TensorShape([]), kind) for name, kind in kinds.items()}
     share = TFIO_RECORDS // args.partitions
 
     def row(message: Any) -> Any:
-        values = serialization_ops.decode_avro(tf.strings.substr(message, 5, -1), schema=schema, specs=specs)
+        values = serialization_ops.decode_avro(tf.strings.substr(message, 5, -1), schema=schema)
         return tf.stack([tf.cast(values[name], tf.float32) for name in FIELDS])
 
     parts = [f"{topic(args)}:{partition}:0:{share - 1}" for partition in range(args.partitions)]

@@ -16,6 +16,7 @@ import resource
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import numpy as np
@@ -33,12 +34,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def schema(registry: str, schema_id: int) -> dict:
+def schema(registry: str, schema_id: int) -> Any:
     with urllib.request.urlopen(f"{registry}/schemas/ids/{schema_id}") as answer:
         return fastavro.parse_schema(json.loads(json.load(answer)["schema"]))
 
 
-def scaling(manifest: dict) -> tuple[list[str], np.ndarray, np.ndarray]:
+def scaling(manifest: dict[str, Any]) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names, factors and shifts: scaled = raw * factor + shift."""
     names, factors, shifts = [], [], []
     for feature in manifest["features"]:
@@ -89,7 +90,9 @@ def main() -> None:
             "queue.buffering.max.messages": 500000,
         }
     )
-    schemas: dict[int, dict] = {}
+    schemas: dict[int, Any] = {}
+    message: Any
+    record: Any
     n_seen = 0
     start = None
     while n_seen < args.records:

@@ -22,11 +22,13 @@ import time
 import urllib.request
 import uuid
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import iotml
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 MODEL = Path(__file__).resolve().parents[2] / "testdata/cars/cars-autoencoder.onnx"
 PARTITIONS = 10
@@ -130,7 +132,8 @@ def fill(options: argparse.Namespace, topic: str) -> None:
         subprocess.run([*command, "--out", file], check=True, stdout=subprocess.DEVNULL)
         with file.open("rb") as stream:
             reader = fastavro.reader(stream)
-            schema = {key: value for key, value in reader.writer_schema.items() if not key.startswith("__")}
+            written: Any = reader.writer_schema
+            schema = {key: value for key, value in written.items() if not key.startswith("__")}
             readings = list(reader)
     frame = b"\0" + register(options.registry, topic, schema).to_bytes(4, "big")
     payloads = []

@@ -71,15 +71,15 @@ def main() -> None:
         one = raw[0] if n_rows == 1 else raw
         scaled = raw * factors + shifts
 
-        def ours(x: np.ndarray = one) -> object:
+        def ours(x: np.ndarray = one) -> Any:
             return scorer.score(x)
 
-        def peer(session: Any, raw: np.ndarray = raw) -> np.ndarray:
+        def peer(session: Any, raw: np.ndarray = raw) -> Any:
             rows = raw * factors + shifts
             (output,) = session.run(None, {name: rows})
             return np.square(rows - output).mean(axis=1)
 
-        def unscaled(rows: np.ndarray = scaled) -> np.ndarray:
+        def unscaled(rows: np.ndarray = scaled) -> Any:
             (output,) = single.run(None, {name: rows})
             return np.square(rows - output).mean(axis=1)
 

@@ -30,6 +30,8 @@ def main() -> None:
     begun = time.perf_counter()
     found = scorer.predict(truth.values)
     seconds = time.perf_counter() - begun
+    if found.anomaly is None or found.errors is None:
+        raise SystemExit("the model has no threshold, or is none that reconstructs its input")
     print(f"{len(truth.values)} rows in {1000 * seconds:.1f} ms, {int(found.anomaly.sum())} of them anomalies")
 
     # The sensor whose error is largest is the one to look at; per sensor, the row that is worst.

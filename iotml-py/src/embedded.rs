@@ -28,7 +28,7 @@ pub struct PyEmbeddedKafka {
 impl PyEmbeddedKafka {
     /// `topics` are created, each with so many partitions.
     #[new]
-    #[pyo3(signature = (topics=BTreeMap::new()))]
+    #[pyo3(signature = (topics: "dict[str, int]"=BTreeMap::new()))]
     fn new(py: Python<'_>, topics: BTreeMap<String, u16>) -> PyResult<Self> {
         let started = py.detach(|| {
             let cluster = EmbeddedKafka::start(1).map_err(|error| report(&error))?;

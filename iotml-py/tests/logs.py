@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import fastavro
 import numpy as np
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 V1 = {
     "type": "record",
@@ -75,7 +76,7 @@ def produce(bootstrap: str, topic: str, messages: Iterator[Message] | Sequence[M
             failures.append(error)
 
     for message in messages:
-        timed = {"timestamp": message.time} if message.time else {}
+        timed: dict[str, Any] = {"timestamp": message.time} if message.time else {}
         producer.produce(topic, message.value, message.key, message.partition, on_delivery=done, **timed)
         producer.poll(0)
     assert producer.flush(60) == 0, "not everything was written"

@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 PATIENCE = 30.0
 
 #: What goes through a stage, and what goes through a pipeline where rows are only counted.
-ROWS = [{"speed": float(speed), "gear": speed // 10, "car": f"car-{speed % 3}"} for speed in range(0, 60, 5)]
+ROWS: list[dict[str, Any]] = [{"speed": float(speed), "gear": speed // 10, "car": f"car-{speed % 3}"} for speed in range(0, 60, 5)]
 SPEEDS = [{"speed": float(speed)} for speed in range(20)]
 
 

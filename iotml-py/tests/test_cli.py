@@ -150,8 +150,8 @@ def cars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_files_are_scored_like_arrays(cars: dict[str, Path], tmp_path: Path) -> None:
     scorer = iotml.Scorer(MODEL)
-    with cars["csv"].open() as file:
-        rows = list(csv.DictReader(file))
+    with cars["csv"].open() as text:
+        rows = list(csv.DictReader(text))
     x = np.array([[float(row[name]) for name in scorer.features] for row in rows])
     want = scorer.predict(x)
     for kind, file in cars.items():
@@ -162,11 +162,12 @@ def test_files_are_scored_like_arrays(cars: dict[str, Path], tmp_path: Path) -> 
         with out.open() as written:
             found = list(csv.DictReader(written))
         np.testing.assert_allclose([float(row["score"]) for row in found], want.score, rtol=1e-3, atol=1e-7)
+        assert want.anomaly is not None
         assert [row["anomaly"] for row in found] == [str(bool(anomaly)) for anomaly in want.anomaly]
         assert {(row["model"], row["model_version"], row["error"]) for row in found} == {("cars", "1", "")}
         assert [row["speed"] for row in found][:3] == [row["speed"] for row in rows][:3] or kind != "csv"
-    with cars["avro"].open("rb") as file:
-        assert len(list(fastavro.reader(file))) == len(rows)
+    with cars["avro"].open("rb") as stream:
+        assert len(list(fastavro.reader(stream))) == len(rows)
     lines = cli("score", cars["parquet"], "--model", MODEL, "--format", "jsonl").stdout.splitlines()
     assert [json.loads(line)["score"] for line in lines] == pytest.approx(want.score.tolist(), rel=1e-5)
 

@@ -17,7 +17,7 @@ def test_the_example_of_python_stages_runs(kafka: str, unique: str, tmp_path: Pa
     rows.append({"tire_pressure_1_1": 30})
     topics.fill(kafka, unique, rows, keys=["car-0", "car-1", "car-2"])
     database = tmp_path / "tyres.sqlite"
-    command = [sys.executable, EXAMPLE, "--kafka", kafka, "--topic", unique, "--database", database]
+    command: list[str | Path] = [sys.executable, EXAMPLE, "--kafka", kafka, "--topic", unique, "--database", database]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -53,6 +53,7 @@ def test_files_give_what_a_topic_gives(path: Path, records: list[dict[str, Any]]
     kept = [record for record in records if record["motor"]["temp"] > 55]
     x, y = log.numpy()
     assert np.array_equal(x, x_of(kept))
+    assert y is not None
     assert np.array_equal(y, [record["failure_occurred"] == "true" for record in kept])
     reading = log.last_read
     assert reading is not None
@@ -99,6 +100,7 @@ def test_windows_of_files_go_by_the_key_column(path: Path, records: list[dict[st
     x, target, _ = windows(x_of(records), 3, [record["stage"] for record in records])
     found_x, found_target = log.numpy(windows=3)
     assert np.array_equal(found_x, x)
+    assert found_target is not None
     assert np.array_equal(found_target, target)
     with pytest.raises(iotml.ConfigError, match='no column "car"; there are: '):
         FileLog(path, key="car", features=NAMES).numpy()

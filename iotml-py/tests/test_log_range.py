@@ -98,3 +98,13 @@ def test_the_topic_of_a_range_is_told_from_one_that_was_created_anew(real: Topic
     real.write(logs.pumps(9))
     with pytest.raises(iotml.SourceError, match="created anew since the range was taken"):
         log.numpy(range=before)
+
+
+def test_ranges_are_compared_by_what_is_in_them() -> None:
+    one, same, other = LogRange("cars", {0: (1, 5)}), LogRange("cars", {0: (1, 5)}), LogRange("cars", {0: (1, 6)})
+    assert one == same
+    assert one != other
+    assert (one == 5, one != 5, one == None) == (False, True, False)  # noqa: E711 - what it answers is the point
+    assert len({one, same, other}) == 2
+    with pytest.raises(TypeError):
+        one < other  # type: ignore[operator] # noqa: B015

@@ -31,7 +31,7 @@ def test_batches_hold_every_row_in_order_with_where_it_came_from(topic: Topic) -
         assert x.dtype == np.float32
         assert np.array_equal(x, expected)
         assert np.array_equal(np.concatenate([batch.y for batch in batches]), labels)
-        assert [key.decode() for batch in batches for key in batch.keys] == topic.row_keys()
+        assert [(key or b"").decode() for batch in batches for key in batch.keys] == topic.row_keys()
         partitions = np.concatenate([batch.partitions for batch in batches])
         offsets = np.concatenate([batch.offsets for batch in batches])
         assert np.array_equal(partitions, np.repeat([0, 1, 2], [334, 333, 333]))
@@ -40,6 +40,7 @@ def test_batches_hold_every_row_in_order_with_where_it_came_from(topic: Topic) -
         assert np.array_equal(seconds.astype(np.int64) // 1000, offsets * 3 + partitions)
     x, y = log.numpy()
     assert np.array_equal(x, expected)
+    assert y is not None
     assert np.array_equal(y, labels)
     assert log.last_read is not None
     stats = log.last_read.stats
@@ -182,9 +183,10 @@ def test_windows_are_consecutive_rows_of_one_key_and_the_row_after(topic: Topic,
         assert np.array_equal(np.concatenate([batch.x for batch in batches]), x)
         assert np.array_equal(np.concatenate([batch.target for batch in batches]), target)
         assert np.array_equal(np.concatenate([batch.y for batch in batches]), rows[at, 2])
-        assert [key.decode() for batch in batches for key in batch.keys] == [keys[n] for n in at]
+        assert [(key or b"").decode() for batch in batches for key in batch.keys] == [keys[n] for n in at]
     found_x, found_target = log.numpy(windows=look_back)
     assert np.array_equal(found_x, x)
+    assert found_target is not None
     assert np.array_equal(found_target, target)
     # The digest is that of the rows, however they are looked at.
     assert log.last_read is not None
@@ -208,6 +210,7 @@ def test_labels_stay_numbers_and_truth_becomes_one(embedded: Topic, label: str) 
     _, y = embedded.log(label=label).numpy()
     expected = [value(record, label) for record in embedded.rows()]
     expected = [1.0 if label == "true" else 0.0 if label == "false" else label for label in expected]
+    assert y is not None
     assert np.array_equal(y, np.array(expected, np.float32))
 
 
@@ -243,6 +246,7 @@ def test_other_formats(embedded: Topic, tmp_path: Path) -> None:
         some = log.range(offsets={partition: (0, 40)})
         found_x, found_y = log.numpy(range=some)
         assert np.array_equal(found_x, x), kind
+        assert found_y is not None
         assert np.array_equal(found_y, y), kind
         filtered = KafkaLog(embedded.bootstrap, embedded.name, features=NAMES, filter="stage == 1", **options)
         found_x, _ = filtered.numpy(range=some)
@@ -269,8 +273,8 @@ def test_a_followed_topic_gives_what_comes(topic: Topic) -> None:
 
 
 def test_arguments_are_checked_before_anything_is_connected() -> None:
-    log = {"bootstrap": "localhost:1", "topic": "cars", "registry": "http://localhost:1"}
-    for wrong, message in [
+    log: dict[str, Any] = {"bootstrap": "localhost:1", "topic": "cars", "registry": "http://localhost:1"}
+    mistakes: list[tuple[dict[str, Any], str]] = [
         ({"missing": "drop"}, "missing is 'drop'"),
         ({"on_bad": "ignore"}, "on_bad is 'ignore'"),
         ({"on_gap": "ignore"}, "on_gap is 'ignore'"),
@@ -287,8 +291,9 @@ def test_arguments_are_checked_before_anything_is_connected() -> None:
         ({"kafka": {"group.id": 3, "linger.ms": [1]}}, "must be a string"),
         ({"topic": "a b"}, "not a name a Kafka topic can have"),
         ({"kafka": {"auto.offset.reset": "earliest"}}, '"auto.offset.reset" cannot be set'),
-    ]:
+    ]
+    for wrong, message in mistakes:
         with pytest.raises((iotml.ConfigError, iotml.ModelError), match=message):
-            KafkaLog(**{**log, **wrong}).range()  # type: ignore[arg-type]
+            KafkaLog(**{**log, **wrong}).range()
     with pytest.raises(iotml.ConfigError, match="features"):
-        KafkaLog(**log).numpy()  # type: ignore[arg-type]
+        KafkaLog(**log).numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import iotml
 import numpy as np
@@ -50,7 +51,8 @@ def test_documents_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(iotml.ConfigError, match=r"latin\.toml: cannot be read"):
         iotml.Pipeline.from_toml(str(tmp_path / "latin.toml"))
-    for arguments in ({}, {"path": "a", "text": "b"}):
+    neither_nor_both: list[dict[str, Any]] = [{}, {"path": "a", "text": "b"}]
+    for arguments in neither_nor_both:
         with pytest.raises(iotml.ConfigError, match="either the path of a file or a text"):
             iotml.Pipeline.from_toml(**arguments)
     with pytest.raises(iotml.ConfigError, match="line 1: not valid TOML"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import urllib.request
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import iotml
 import pytest
@@ -72,7 +72,7 @@ def test_watching_in_a_notebook_writes_one_table_over(broker: str, monkeypatch: 
     shown: list[str] = []
 
     class Shell:
-        config: ClassVar = {"IPKernelApp": {}}
+        config: ClassVar[dict[str, Any]] = {"IPKernelApp": {}}
 
     class Handle:
         update = staticmethod(shown.append)

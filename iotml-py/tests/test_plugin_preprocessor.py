@@ -17,6 +17,11 @@ def as_arrow(batch: iotml.Batch) -> pyarrow.Table:
     return pyarrow.table({"fast": pyarrow.array([speed > 30 for speed in batch["speed"]]), "speed": batch["speed"]})
 
 
+def wrong(value: Any) -> Any:
+    """What types would not allow."""
+    return value
+
+
 def as_polars(batch: iotml.Batch) -> polars.DataFrame:
     return polars.DataFrame(batch).with_columns(fast=polars.col("speed") > 30).select("fast", "speed", "car")
 
@@ -110,10 +115,10 @@ def test_inv_4_rejected_and_filtered_rows_are_counted_and_the_rest_goes_on(
         (lambda batch: pyarrow.table([[1] * len(batch)] * 2, names=["x", "x"]), 'two columns "x"'),
         (lambda batch: iotml.Result(reject={len(batch): "x"}), "there is no row"),
         (lambda batch: iotml.Result(reject={-1: "x"}), "there is no row -1"),
-        (lambda batch: iotml.Result(reject={0: 5}), "a reason is a text, or a word and a text, not an int"),
+        (lambda batch: iotml.Result(reject={0: wrong(5)}), "a reason is a text, or a word and a text, not an int"),
         (lambda batch: iotml.Result(reject={0: ("Too Slow", "x")}), '"Too Slow" is no word to count by'),
-        (lambda batch: iotml.Result(reject=[0]), "Result.reject is a list; write it as a dict"),
-        (lambda batch: iotml.Result(columns=[1]), "Result.columns is a list; give a dict or an Arrow table"),
+        (lambda batch: iotml.Result(reject=wrong([0])), "Result.reject is a list; write it as a dict"),
+        (lambda batch: iotml.Result(columns=wrong([1])), "Result.columns is a list; give a dict or an Arrow table"),
         (lambda batch: iotml.Result(retry={0: "x"}), "Result.retry is for sinks"),
     ],
 )

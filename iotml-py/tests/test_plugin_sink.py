@@ -37,7 +37,8 @@ def test_a_sink_says_which_rows_failed_and_nothing_else(
 def test_inv_7_rows_that_a_sink_refuses_are_dead_lettered_alone(
     broker: str, unique: str, plugins: iotml.Plugins
 ) -> None:
-    kept, dead = [], []
+    kept: list[float] = []
+    dead: list[float] = []
 
     @plugins.sink("picky")
     def picky(batch: iotml.Batch) -> dict[int, tuple[str, str]]:
@@ -49,7 +50,7 @@ def test_inv_7_rows_that_a_sink_refuses_are_dead_lettered_alone(
 
     @plugins.sink("dead")
     def letters(batch: iotml.Batch) -> None:
-        dead.extend(json.loads(payload)["speed"] for payload in batch.payloads)
+        dead.extend(json.loads(payload or b"null")["speed"] for payload in batch.payloads)
 
     builder = mqtt_builder(broker, unique, plugins, errors_tolerance="all")
     builder.route("r", encode="json", sink="picky").dead_letter("dead")

@@ -9,7 +9,8 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 
 class Record(NamedTuple):
@@ -44,14 +45,17 @@ def fill(
     create(bootstrap, topic)
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
     failures: list[object] = []
+
+    def done(error: object, _: object) -> None:
+        if error is not None:
+            failures.append(error)
+
     for number, value in enumerate(values):
         payload = value if isinstance(value, bytes) else json.dumps(value).encode()
         key = keys[number % len(keys)] if keys else None
         while True:
             try:
-                producer.produce(
-                    topic, payload, key, partition, on_delivery=lambda error, _: error and failures.append(error)
-                )
+                producer.produce(topic, payload, key, partition, on_delivery=done)
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -77,7 +81,7 @@ def read(bootstrap: str, topic: str) -> list[Record]:
         deadline = monotonic() + 30
         while ends:
             assert monotonic() < deadline, f"{topic} ends before {ends} after {len(records)} records; {errors or 'no errors'}"
-            message = consumer.poll(0.2)
+            message: Any = consumer.poll(0.2)
             if message is None:
                 continue
             if error := message.error():

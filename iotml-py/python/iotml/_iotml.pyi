@@ -141,7 +141,7 @@ class EmbeddedKafka:
     """
     def __enter__(self, /) -> EmbeddedKafka: ...
     def __exit__(self, /, *_error: object) -> None: ...
-    def __new__(cls, /, topics: dict[str, SupportsIndex] = ...) -> EmbeddedKafka:
+    def __new__(cls, /, topics: dict[str, int] = ...) -> EmbeddedKafka:
         """
         `topics` are created, each with so many partitions.
         """
@@ -184,13 +184,8 @@ class FileRange:
     Each file is given as ``(path, start, end, size)``: rows from ``start`` up to, but not including, ``end``, and the file's
     size in bytes.
     """
-    def __eq__(self, other: object, /) -> bool | None: ...
-    def __ge__(self, other: object, /) -> bool | None: ...
-    def __gt__(self, other: object, /) -> bool | None: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
-    def __le__(self, other: object, /) -> bool | None: ...
-    def __lt__(self, other: object, /) -> bool | None: ...
-    def __ne__(self, other: object, /) -> bool | None: ...
     def __new__(
         cls, /, files: SupportsGetItem[int, tuple[str | PathLike[str], SupportsIndex, SupportsIndex, SupportsIndex]]
     ) -> FileRange: ...
@@ -202,7 +197,7 @@ class FileRange:
         ``(path, start, end, size)`` of each file.
         """
     @classmethod
-    def from_dict(cls, /, document: "Mapping[str, Any]") -> FileRange:
+    def from_dict(cls, /, document: dict[str, Any]) -> FileRange:
         """
         The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
         """
@@ -234,7 +229,7 @@ class FileReader:
         /,
         *,
         last: SupportsIndex | None = None,
-        offsets: dict[SupportsIndex, tuple[SupportsIndex, SupportsIndex]] | None = None,
+        offsets: dict[int, tuple[int, int]] | None = None,
     ) -> FileRange:
         """
         The rows that are meant: all, the ``last`` so many, or ``(start, end)`` of each file by its number.
@@ -274,7 +269,7 @@ class LogBatch:
         Names of the columns that were decoded.
         """
     @property
-    def keys(self, /) -> list:
+    def keys(self, /) -> list[bytes | None]:
         """
         Key of each row, ``None`` where it has none.
         """
@@ -303,10 +298,10 @@ class LogBatch:
         The batch as a `pyarrow.RecordBatch`. Needs pyarrow: ``pip install 'iotml[arrow]'``.
         """
     @property
-    def x(self, /) -> NDArray[float32] | None:
+    def x(self, /) -> NDArray[float32]:
         """
         ``(n, n_features)`` float32, scaled as the features say; where windows were asked for ``(n, look_back, n_features)``,
-        the oldest row first. ``None`` without features.
+        the oldest row first.
         """
     @property
     def y(self, /) -> NDArray[float32] | None:
@@ -329,21 +324,16 @@ class LogRange:
     >>> part.n_offsets, LogRange.from_dict(part.to_dict()) == part
     (2960, True)
     """
-    def __eq__(self, other: object, /) -> bool | None: ...
-    def __ge__(self, other: object, /) -> bool | None: ...
-    def __gt__(self, other: object, /) -> bool | None: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
-    def __le__(self, other: object, /) -> bool | None: ...
-    def __lt__(self, other: object, /) -> bool | None: ...
-    def __ne__(self, other: object, /) -> bool | None: ...
     def __new__(
-        cls, /, topic: str, partitions: dict[SupportsIndex, tuple[SupportsIndex, SupportsIndex]], topic_id: str | None = None
+        cls, /, topic: str, partitions: dict[int, tuple[int, int]], topic_id: str | None = None
     ) -> LogRange: ...
     def __reduce__(self, /) -> tuple[type, tuple[str, dict[int, tuple[int, int]], str | None]]: ...
     def __repr__(self, /) -> str: ...
     def __str__(self, /) -> str: ...
     @classmethod
-    def from_dict(cls, /, document: "Mapping[str, Any]") -> LogRange:
+    def from_dict(cls, /, document: dict[str, Any]) -> LogRange:
         """
         The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
         """
@@ -421,7 +411,7 @@ class LogReader:
         last: SupportsIndex | None = None,
         start: SupportsIndex | None = None,
         end: SupportsIndex | None = None,
-        offsets: dict[SupportsIndex, tuple[SupportsIndex, SupportsIndex]] | None = None,
+        offsets: dict[int, tuple[int, int]] | None = None,
     ) -> LogRange:
         """
         The offsets that are meant, as of now; see `iotml.KafkaLog.range`. Times are milliseconds since 1970.

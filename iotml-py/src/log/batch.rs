@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use iotml_core::ndarray::IxDyn;
 use numpy::{PyArray1, PyArrayDyn, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyList, PySlice};
+use pyo3::types::{PyBytes, PyCapsule, PySlice};
 
 use super::block::{Block, Numbers, ORIGIN, Origins};
 use crate::array::{Array, Array1};
@@ -31,7 +31,7 @@ pub struct LogBatch {
 
 /// The NumPy arrays of a block, or views of some of its rows.
 pub struct Arrays {
-    x: Option<Py<PyArrayDyn<f32>>>,
+    x: Py<PyArrayDyn<f32>>,
     target: Option<Py<PyArrayDyn<f32>>>,
     y: Option<Py<PyArrayDyn<f32>>>,
 }
@@ -51,11 +51,10 @@ impl Arrays {
         let array = |values: Vec<f32>, dims: &[usize]| -> PyResult<Py<PyArrayDyn<f32>>> {
             Ok(PyArray1::from_vec(py, values).reshape(IxDyn(dims))?.unbind())
         };
-        let (x, target) = match (width, look_back) {
-            (0, _) => (None, None),
-            (_, None) => (Some(array(numbers.x, &[n_rows, width])?), None),
-            (_, Some(look_back)) => {
-                (Some(array(numbers.x, &[n_rows, look_back, width])?), Some(array(numbers.target, &[n_rows, width])?))
+        let (x, target) = match look_back {
+            None => (array(numbers.x, &[n_rows, width])?, None),
+            Some(look_back) => {
+                (array(numbers.x, &[n_rows, look_back, width])?, Some(array(numbers.target, &[n_rows, width])?))
             }
         };
         let y = if has_labels { Some(array(numbers.y, &[n_rows])?) } else { None };
@@ -64,16 +63,16 @@ impl Arrays {
 
     fn view(&self, py: Python<'_>, rows: &Range<usize>) -> PyResult<Self> {
         let slice = PySlice::new(py, rows.start as isize, rows.end as isize, 1);
-        let view = |array: &Option<Py<PyArrayDyn<f32>>>| -> PyResult<Option<Py<PyArrayDyn<f32>>>> {
-            let view = |array: &Py<PyArrayDyn<f32>>| Ok(array.bind(py).get_item(&slice)?.cast_into()?.unbind());
-            array.as_ref().map(view).transpose()
+        let view = |array: &Py<PyArrayDyn<f32>>| -> PyResult<Py<PyArrayDyn<f32>>> {
+            Ok(array.bind(py).get_item(&slice)?.cast_into()?.unbind())
         };
-        Ok(Self { x: view(&self.x)?, target: view(&self.target)?, y: view(&self.y)? })
+        let views = |array: &Option<_>| array.as_ref().map(view).transpose();
+        Ok(Self { x: view(&self.x)?, target: views(&self.target)?, y: views(&self.y)? })
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
         let clone = |array: &Option<Py<PyArrayDyn<f32>>>| array.as_ref().map(|array| array.clone_ref(py));
-        Self { x: clone(&self.x), target: clone(&self.target), y: clone(&self.y) }
+        Self { x: self.x.clone_ref(py), target: clone(&self.target), y: clone(&self.y) }
     }
 }
 
@@ -106,10 +105,10 @@ impl Cut {
 #[pymethods]
 impl LogBatch {
     /// ``(n, n_features)`` float32, scaled as the features say; where windows were asked for ``(n, look_back, n_features)``,
-    /// the oldest row first. ``None`` without features.
+    /// the oldest row first.
     #[getter]
-    fn x<'py>(&self, py: Python<'py>) -> Option<Array<'py, f32, IxDyn>> {
-        self.arrays.x.as_ref().map(|x| Array(x.bind(py).clone()))
+    fn x<'py>(&self, py: Python<'py>) -> Array<'py, f32, IxDyn> {
+        Array(self.arrays.x.bind(py).clone())
     }
 
     /// ``(n, n_features)`` float32: the row that came after each window. ``None`` without windows.
@@ -126,9 +125,8 @@ impl LogBatch {
 
     /// Key of each row, ``None`` where it has none.
     #[getter]
-    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let keys = self.each(|envelope, row| envelope.key(row).map(|key| PyBytes::new(py, key).unbind()));
-        PyList::new(py, keys)
+    fn keys<'py>(&self, py: Python<'py>) -> Vec<Option<Bound<'py, PyBytes>>> {
+        self.each(|envelope, row| envelope.key(row).map(|key| PyBytes::new(py, key)))
     }
 
     /// ``(n,)`` int32: the Kafka partition of each row, or the number of its file.
@@ -199,17 +197,13 @@ impl LogBatch {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let mut parts = Vec::new();
-        for (name, array) in [("x", &self.arrays.x), ("target", &self.arrays.target), ("y", &self.arrays.y)] {
+        let Arrays { x, target, y } = &self.arrays;
+        for (name, array) in [("x", Some(x)), ("target", target.as_ref()), ("y", y.as_ref())] {
             if let Some(array) = array {
                 parts.push(format!("{name} {}", array.bind(py).getattr("shape")?));
             }
         }
-        Ok(format!(
-            "<LogBatch of {} rows{}{}>",
-            self.rows.len(),
-            if parts.is_empty() { "" } else { ": " },
-            parts.join(", ")
-        ))
+        Ok(format!("<LogBatch of {} rows: {}>", self.rows.len(), parts.join(", ")))
     }
 }
 

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 use iotml_kafka::{LogRange, Span};
-use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,7 @@ pub struct PyLogRange(pub LogRange);
 #[pymethods]
 impl PyLogRange {
     #[new]
-    #[pyo3(signature = (topic, partitions, topic_id=None))]
+    #[pyo3(signature = (topic, partitions: "dict[int, tuple[int, int]]", topic_id=None))]
     fn new(topic: String, partitions: BTreeMap<i32, (i64, i64)>, topic_id: Option<String>) -> PyResult<Self> {
         Ok(Self(LogRange { topic, topic_id, partitions: spans(partitions)? }))
     }
@@ -72,7 +71,7 @@ impl PyLogRange {
 
     /// The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
     #[classmethod]
-    #[pyo3(signature = (document: "Mapping[str, Any]"))]
+    #[pyo3(signature = (document: "dict[str, Any]"))]
     fn from_dict(_: &Bound<'_, PyType>, document: &Bound<'_, PyAny>) -> PyResult<Self> {
         from_dict(document).map(Self)
     }
@@ -82,9 +81,8 @@ impl PyLogRange {
         Ok((py.get_type::<Self>(), arguments))
     }
 
-    fn __richcmp__(&self, other: &Bound<'_, PyAny>, operator: CompareOp) -> Option<bool> {
-        let other = other.cast::<Self>().ok()?;
-        equality(self.0 == other.get().0, operator)
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| self.0 == other.get().0)
     }
 
     fn __hash__(&self) -> u64 {
@@ -178,7 +176,7 @@ impl FileRange {
 
     /// The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
     #[classmethod]
-    #[pyo3(signature = (document: "Mapping[str, Any]"))]
+    #[pyo3(signature = (document: "dict[str, Any]"))]
     fn from_dict(_: &Bound<'_, PyType>, document: &Bound<'_, PyAny>) -> PyResult<Self> {
         from_dict(document)
     }
@@ -188,8 +186,8 @@ impl FileRange {
         Ok((py.get_type::<Self>(), (self.files(),)))
     }
 
-    fn __richcmp__(&self, other: &Bound<'_, PyAny>, operator: CompareOp) -> Option<bool> {
-        equality(self == other.cast::<Self>().ok()?.get(), operator)
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| self == other.get())
     }
 
     fn __hash__(&self) -> u64 {
@@ -226,14 +224,6 @@ fn from_dict<T: for<'de> Deserialize<'de>>(document: &Bound<'_, PyAny>) -> PyRes
     let plain = py.get_type::<PyDict>().call1((document,))?;
     let json: String = py.import("json")?.call_method("dumps", (plain,), Some(&kwargs))?.extract()?;
     serde_json::from_str(&json).map_err(|error| ConfigError::new_err(format!("this is no range: {error}")))
-}
-
-fn equality(equal: bool, operator: CompareOp) -> Option<bool> {
-    match operator {
-        CompareOp::Eq => Some(equal),
-        CompareOp::Ne => Some(!equal),
-        _ => None,
-    }
 }
 
 fn hash(value: &impl Hash) -> u64 {

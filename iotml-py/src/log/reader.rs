@@ -39,7 +39,7 @@ impl PyLogReader {
     /// The offsets that are meant, as of now; see `iotml.KafkaLog.range`. Times are milliseconds since 1970.
     ///
     /// Raises `SourceError` if the topic cannot be asked.
-    #[pyo3(signature = (*, last=None, start=None, end=None, offsets=None))]
+    #[pyo3(signature = (*, last=None, start=None, end=None, offsets: "dict[int, tuple[int, int]] | None"=None))]
     fn range(
         &self,
         py: Python<'_>,
@@ -96,7 +96,7 @@ impl FileReader {
     /// The rows that are meant: all, the ``last`` so many, or ``(start, end)`` of each file by its number.
     ///
     /// Raises `SourceError` if a file cannot be read.
-    #[pyo3(signature = (*, last=None, offsets=None))]
+    #[pyo3(signature = (*, last=None, offsets: "dict[int, tuple[int, int]] | None"=None))]
     fn range(
         &self,
         py: Python<'_>,

@@ -11,7 +11,7 @@ from log_fixtures import Topic
 torch = pytest.importorskip("torch")
 
 
-def read(loader: object) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def read(loader: object) -> tuple[np.ndarray, np.ndarray]:
     batches = [tuple(tensor.numpy() for tensor in batch) for batch in loader]  # type: ignore[attr-defined]
     x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     return x, y
@@ -27,6 +27,7 @@ def test_a_loader_without_workers_gives_the_rows_in_order(embedded: Topic) -> No
     assert sizes == [64] * 39 + [4]
     x, y = read(loader)
     assert np.array_equal(x, expected)
+    assert labels is not None
     assert np.array_equal(y, labels)
     (only,) = [x.shape for x in embedded.log(features=["flow"]).to_torch(10_000)]
     assert only == (2500, 1)
@@ -61,7 +62,7 @@ def test_orders_follow_the_seed_and_the_epoch(embedded: Topic) -> None:
     embedded.write(logs.pumps(1000))
     log = embedded.log(label="stage")
 
-    def epochs() -> list[np.ndarray]:  # type: ignore[type-arg]
+    def epochs() -> list[np.ndarray]:
         loader = torch.utils.data.DataLoader(log.to_torch(100, shuffle_buffer=300, seed=5), batch_size=None)
         return [read(loader)[0] for _ in range(2)]
 
@@ -77,4 +78,5 @@ def test_windows_and_the_rows_after_them(embedded: Topic) -> None:
     expected = log.numpy(windows=3)
     found = read(torch.utils.data.DataLoader(log.to_torch(32, windows=3), batch_size=None))
     assert np.array_equal(found[0], expected[0])
+    assert expected[1] is not None
     assert np.array_equal(found[1], expected[1])

@@ -33,6 +33,7 @@ def test_labels_and_windows_come_beside(embedded: Topic) -> None:
     x, y = log.numpy()
     pairs = list(log.to_tf(100).as_numpy_iterator())
     assert np.array_equal(np.concatenate([pair[0] for pair in pairs]), x)
+    assert y is not None
     assert np.array_equal(np.concatenate([pair[1] for pair in pairs]), y)
     x, target = log.numpy(windows=4)
     dataset = log.to_tf(30, windows=4)
@@ -40,6 +41,7 @@ def test_labels_and_windows_come_beside(embedded: Topic) -> None:
     pairs = list(dataset.as_numpy_iterator())
     assert {len(pair[0]) for pair in pairs[:-1]} == {30}
     assert np.array_equal(np.concatenate([pair[0] for pair in pairs]), x)
+    assert target is not None
     assert np.array_equal(np.concatenate([pair[1] for pair in pairs]), target)
 
 
@@ -47,7 +49,7 @@ def test_shuffled_epochs_hold_the_same_rows_in_other_orders(embedded: Topic) -> 
     embedded.write(logs.pumps(3000))
     log = embedded.log(label="stage")
 
-    def epochs(seed: int | None) -> list[tuple[np.ndarray, ...]]:  # type: ignore[type-arg]
+    def epochs(seed: int | None) -> list[tuple[np.ndarray, ...]]:
         dataset = log.to_tf(100, shuffle_buffer=500, seed=seed)
         found = []
         for _ in range(2):

@@ -176,7 +176,7 @@ def _format(
     registry: str | Mapping[str, Any] | None,
     schema: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
-    options = dict(format) if isinstance(format, Mapping) else {"type": format or "confluent_avro"}
+    options: dict[str, Any] = dict(format) if isinstance(format, Mapping) else {"type": format or "confluent_avro"}
     kind = options.get("type")
     if kind not in ("confluent_avro", "avro", "json", "csv"):
         raise ConfigError(f"there is no format {kind!r}: choose 'confluent_avro', 'avro', 'json' or 'csv'")

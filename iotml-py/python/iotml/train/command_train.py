@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     features = _features(options.features)
     log = _log(options, features)
     x, y, keys = _read(log, _range(options, log))
-    read = log.last_read
+    read: Any = log.last_read
     print(f"read {len(x)} rows of {len(np.unique(keys))} devices from {read.range}, {read.digest}")
     trained, held_out = split_by_key(keys, 1 - options.held_out, seed=preset.seed)
     healthy = np.ones(len(x), np.bool_) if options.label is None else y == 0
