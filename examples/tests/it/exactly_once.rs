@@ -391,5 +391,6 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
         workers.iter().map(|worker| worker.n_ends).sum::<usize>(),
     );
     assert_eq!((good, bad), ((0, 0, 0), (0, 0, 0)), "IOTML_SEED={seed}");
-    assert!(n_hidden > 0, "no transaction was ever cut off, so nothing was put to the test");
+    // A transaction is open for a part of the time, so that a few kills may all miss one.
+    assert!(n_hidden > 0 || n_kills < 10, "no transaction was ever cut off, so nothing was put to the test");
 }
