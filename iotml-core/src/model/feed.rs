@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use super::{ModelSet, ModelStatus};
+use super::{Announcer, ModelSet, ModelStatus};
 use crate::error::ConfigError;
 use crate::plugin::{BuildContext, Plugin, PluginConfig};
 
@@ -88,9 +88,15 @@ impl Teller {
 
 /// The kinds of feeds a worker knows, by `type`; a scorer that follows one finds it here, whoever registered first.
 #[derive(Clone, Default)]
-pub struct ModelFeeds(Arc<RwLock<Feeds>>);
+pub struct ModelFeeds(Arc<RwLock<Kinds>>);
 
-type Feeds = BTreeMap<&'static str, Plugin<Arc<dyn ModelFeed>>>;
+#[derive(Default)]
+struct Kinds {
+    feeds: Kind<Arc<dyn ModelFeed>>,
+    announcers: Kind<Arc<dyn Announcer>>,
+}
+
+type Kind<S> = BTreeMap<&'static str, Plugin<S>>;
 
 impl ModelFeeds {
     /// Adds a kind of feed.
@@ -102,9 +108,20 @@ impl ModelFeeds {
         about: &'static str,
         build: impl Fn(C, &BuildContext) -> Result<Arc<dyn ModelFeed>, ConfigError> + Send + Sync + 'static,
     ) {
-        let mut feeds = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let taken = feeds.insert(name, Plugin::new(about, build));
+        let taken = self.write().feeds.insert(name, Plugin::new(about, build));
         assert!(taken.is_none(), "a feed of type {name:?} is registered twice");
+    }
+
+    /// Adds the other side of a kind of feed, configured by the same table.
+    ///
+    /// Panics if the name is taken, which is a defect of the program.
+    pub fn add_announcer<C: PluginConfig>(
+        &self,
+        name: &'static str,
+        build: impl Fn(C, &BuildContext) -> Result<Arc<dyn Announcer>, ConfigError> + Send + Sync + 'static,
+    ) {
+        let taken = self.write().announcers.insert(name, Plugin::new("announces models", build));
+        assert!(taken.is_none(), "an announcer of type {name:?} is registered twice");
     }
 
     /// Builds the feed of a table with a `type`; opens nothing.
@@ -112,23 +129,44 @@ impl ModelFeeds {
     /// # Errors
     /// [`ConfigError`] if there is no such feed, or its configuration does not fit.
     pub fn build(&self, table: &Map<String, Value>, context: &BuildContext) -> Result<Arc<dyn ModelFeed>, ConfigError> {
-        let feeds = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let known =
-            || if feeds.is_empty() { "none".to_owned() } else { feeds.keys().copied().collect::<Vec<_>>().join(", ") };
-        let mut own = table.clone();
-        let kind = own.remove("type");
-        let Some(kind) = kind.as_ref().and_then(Value::as_str) else {
-            return Err(ConfigError::new(format!("`type` of the feed is missing; known here: {}", known())));
-        };
-        let plugin = feeds.get(kind);
-        let plugin =
-            plugin.ok_or_else(|| ConfigError::new(format!("unknown feed {kind:?}; known here: {}", known())))?;
-        plugin.build(Value::Object(own), context)
+        build(&self.read().feeds, table, context)
+    }
+
+    /// Builds the other side of the feed of a table; opens nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if nothing can be announced on such a feed, or its configuration does not fit.
+    pub fn build_announcer(
+        &self,
+        table: &Map<String, Value>,
+        context: &BuildContext,
+    ) -> Result<Arc<dyn Announcer>, ConfigError> {
+        build(&self.read().announcers, table, context)
     }
 
     /// The JSON Schema of every kind of feed, by `type` and without it.
     pub fn schemas(&self, generator: &mut SchemaGenerator) -> Vec<(&'static str, Schema)> {
-        let feeds = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        feeds.iter().map(|(name, plugin)| (*name, plugin.schema(generator))).collect()
+        self.read().feeds.iter().map(|(name, plugin)| (*name, plugin.schema(generator))).collect()
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, Kinds> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Kinds> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn build<S: 'static>(known: &Kind<S>, table: &Map<String, Value>, context: &BuildContext) -> Result<S, ConfigError> {
+    let names =
+        || if known.is_empty() { "none".to_owned() } else { known.keys().copied().collect::<Vec<_>>().join(", ") };
+    let mut own = table.clone();
+    let kind = own.remove("type");
+    let Some(kind) = kind.as_ref().and_then(Value::as_str) else {
+        return Err(ConfigError::new(format!("`type` of the feed is missing; known here: {}", names())));
+    };
+    let plugin = known.get(kind);
+    let plugin = plugin.ok_or_else(|| ConfigError::new(format!("unknown feed {kind:?}; known here: {}", names())))?;
+    plugin.build(Value::Object(own), context)
 }

@@ -12,6 +12,7 @@
 //! version announced again is a downgrade, and one that is in service already is left alone.
 
 mod announcement;
+mod announcer;
 mod digest;
 mod feed;
 mod memory;
@@ -20,6 +21,7 @@ mod set;
 mod status;
 
 pub use announcement::{Announcement, Availability, Place};
+pub use announcer::Announcer;
 pub use digest::{Digest, DigestError};
 pub use feed::{Known, ModelFeed, ModelFeeds, Teller, Watch};
 pub use memory::MemoryFeed;

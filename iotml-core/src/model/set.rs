@@ -71,6 +71,12 @@ pub enum SetError {
         /// The versions there are.
         known: String,
     },
+    /// No version was retired that could be gone back to.
+    #[error("no version of model {model:?} was retired, so there is none to go back to; promote one by its name")]
+    NothingBefore {
+        /// The model.
+        model: String,
+    },
     /// More versions than anybody compares.
     #[error("{0} versions are announced at once; at most {MAX_VERSIONS} can be")]
     TooMany(usize),
@@ -191,6 +197,17 @@ impl ModelSet {
         let promoted = self.version(version).cloned().ok_or_else(|| self.unknown(version))?;
         self.announce(Announcement { state: Availability::Ready, rollout: Rollout::Full, ..promoted });
         Ok(())
+    }
+
+    /// Lets the version that was retired last score all rows again, and retires those that did.
+    ///
+    /// # Errors
+    /// [`SetError::NothingBefore`].
+    pub fn roll_back(&mut self) -> Result<(), SetError> {
+        let retired = self.versions.iter().rev().find(|announced| !announced.is_ready());
+        let nothing = || SetError::NothingBefore { model: self.model.clone() };
+        let version = retired.ok_or_else(nothing)?.version.clone();
+        self.promote(&version)
     }
 
     /// Takes `version` out of service.

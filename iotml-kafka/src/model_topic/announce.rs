@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use iotml_core::model::{ModelSet, ModelStatus, Place, SetError};
+use iotml_core::error::BoxError;
+use iotml_core::model::{Announcer, ModelSet, ModelStatus, Place, SetError};
 
 use super::config::{KafkaModelFeedConfig, MAX_INLINE_BYTES};
 use super::error::ModelTopicError;
@@ -121,6 +122,24 @@ impl ModelTopic {
             }
         })?;
         Ok(standing)
+    }
+}
+
+impl Announcer for ModelTopic {
+    fn announced(&self) -> Result<Standing, BoxError> {
+        Ok(ModelTopic::announced(self)?)
+    }
+
+    fn change(
+        &self,
+        model: &str,
+        change: &mut dyn FnMut(&mut ModelSet) -> Result<(), SetError>,
+    ) -> Result<ModelSet, BoxError> {
+        Ok(ModelTopic::change(self, model, change)?)
+    }
+
+    fn reports(&self) -> Result<Vec<ModelStatus>, BoxError> {
+        Ok(ModelTopic::reports(self)?)
     }
 }
 

@@ -24,12 +24,18 @@ pub use feed::KafkaModelFeed;
 
 use std::sync::Arc;
 
-use iotml_core::model::ModelFeed;
+use iotml_core::error::ConfigError;
+use iotml_core::model::{Announcer, ModelFeed};
 use iotml_core::plugin::Registry;
 
-/// Adds the feed `kafka`.
+/// Adds the feed `kafka`, both sides of it.
 pub(crate) fn register(registry: &Registry) {
     registry.model_feeds.add("kafka", "A compacted topic of Kafka", |config, context| {
         Ok(Arc::new(KafkaModelFeed::new(config, context)?) as Arc<dyn ModelFeed>)
+    });
+    registry.model_feeds.add_announcer("kafka", |config, _| {
+        let topic = ModelTopic::new(config);
+        let topic = topic.map_err(|error| ConfigError::with(iotml_core::error::report(&error), error))?;
+        Ok(Arc::new(topic) as Arc<dyn Announcer>)
     });
 }
