@@ -32,8 +32,8 @@ test-python: packages ## the Python module whole: its stubs and types, its tests
 	@deploy/python/check-types
 	@$(WITH_ENV) deploy/run-tests python
 
-test-all: ## what continuous integration runs, the Python module with PyTorch (3 GB), more kills, docs/extending.md to the letter, some fuzzing
-	@IOTML_KILLS=$${IOTML_KILLS:-20} .ci/run
+test-all: ## what continuous integration runs with MinIO and more kills, the Python module with PyTorch (3 GB), docs/extending.md to the letter, some fuzzing
+	@IOTML_EXTRA_SERVERS=minio IOTML_KILLS=$${IOTML_KILLS:-20} .ci/run
 	@$(MAKE) --no-print-directory test-python
 	@$(WITH_ENV) deploy/check-extending
 	@$(WITH_ENV) deploy/run-tests torch

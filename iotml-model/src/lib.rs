@@ -37,6 +37,8 @@
 #![forbid(unsafe_code)]
 
 mod classifier;
+#[cfg(feature = "cli")]
+mod cli;
 mod columns;
 mod engine;
 mod error;
@@ -70,7 +72,9 @@ pub use scorer::{OnnxScorer, OnnxScorerConfig, column};
 
 use iotml_core::plugin::Registry;
 
-/// Adds the scorer `onnx`.
+/// Adds the scorer `onnx`, and with the feature `cli` the subcommand `model`.
 pub fn register(registry: &mut Registry) {
     live::register(registry);
+    #[cfg(feature = "cli")]
+    registry.command(cli::ModelCommand);
 }

@@ -60,6 +60,15 @@ def mqtt(host: str, port: int, ca=None, user=None, password=None) -> None:
         raise NotReady(f"CONNECT was refused: packet type {answer[0]:#x}, reason code {answer[3]:#x}")
 
 
+def http(url: str) -> None:
+    """Wants HTTP 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S):
+            pass
+    except (OSError, urllib.error.URLError) as error:
+        raise NotReady(f"GET {url}: {error}") from error
+
+
 def registry(url: str) -> None:
     """Lists the subjects and wants HTTP 200 with a JSON array."""
     try:

@@ -22,18 +22,21 @@ use crate::run;
 
 const N_CARS: usize = 40;
 
-/// A model whose score is the square of `a` times its version.
-fn model(version: u32) -> Announcement {
+/// A model whose score is the square of `a` times its version, as a file with its manifest in it.
+pub(crate) fn file(version: u32) -> Vec<u8> {
     let score = |a: f64| Some((a * f64::from(version)).powi(2));
     let golden = Golden { input: vec![vec![1.0]], score: Some(vec![score(1.0)]), output: None, tolerance: 1e-4 };
     let manifest = Manifest::builder(Kind::Reconstruction, "cars").version(version.to_string()).feature("a", None);
     let manifest = manifest.golden(golden).fixed_threshold(1.0).build().unwrap();
-    let file = embed(&scaled_copy(1, 1.0 - version as f32).build(), &manifest).unwrap();
-    Announcement::inline(version.to_string(), file)
+    embed(&scaled_copy(1, 1.0 - version as f32).build(), &manifest).unwrap()
+}
+
+fn model(version: u32) -> Announcement {
+    Announcement::inline(version.to_string(), file(version))
 }
 
 /// What a worker does here: reads, scores with what is announced, and writes, exactly once.
-fn configuration(topics: &Topics, worker: usize) -> String {
+pub(crate) fn configuration(topics: &Topics, worker: usize) -> String {
     let [from, to, group, models, status] = ["in", "out", "group", "models", "status"].map(|what| topics.of(what));
     let servers = &topics.servers;
     format!(
@@ -93,11 +96,11 @@ fn configuration(topics: &Topics, worker: usize) -> String {
 }
 
 #[derive(Debug, Deserialize)]
-struct Row {
-    seq: usize,
+pub(crate) struct Row {
+    pub(crate) seq: usize,
     a: f64,
     score: f64,
-    model_version: String,
+    pub(crate) model_version: String,
 }
 
 struct World {

@@ -200,7 +200,8 @@ impl Surroundings {
 
 /// The manifest that came with the announcement or with the file; `None` where only the file itself may hold one.
 fn manifest_of(announced: &Announcement, beside: Option<Manifest>) -> Result<Option<Manifest>, Refused> {
-    let Some(value) = &announced.manifest else { return Ok(beside) };
+    // What lay in a store with the model was verified there, perhaps by its signature, which no announcement can take away.
+    let (None, Some(value)) = (&beside, &announced.manifest) else { return Ok(beside) };
     let manifest = serde_json::to_vec(value).map_err(|error| Refused::for_good(error.to_string()))?;
     let manifest = Manifest::from_json(&manifest);
     manifest.map(Some).map_err(|error| Refused::for_good(format!("{error} (the one in the announcement)")))

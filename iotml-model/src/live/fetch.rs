@@ -91,7 +91,7 @@ impl Places {
             Err(error) => return Some(Err(Refused::for_good(error.clone()))),
         };
         store.name_and_version(uri).ok()?;
-        let fetched = store.fetch_uri(uri, Some(&announced.sha256.to_string())).await;
+        let fetched = store.fetch_uri(uri, Some(announced.sha256)).await;
         Some(match fetched {
             Ok(fetched) => Ok(Fetched { file: fetched.model, manifest: Some(fetched.manifest) }),
             Err(error) if error.class() == Class::Retryable => Err(Refused::for_now(error.to_string())),

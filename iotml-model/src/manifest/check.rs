@@ -81,11 +81,6 @@ impl Manifest {
         if self.inputs.len() > 1 {
             return invalid("inputs", "names more than one input, but a scorer feeds exactly one");
         }
-        if let Some(digest) = &self.model_sha256
-            && (digest.len() != 64 || !digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
-        {
-            return invalid("model_sha256", "is not 64 hexadecimal digits in lower case");
-        }
         self.check_unknown_fields()?;
         self.check_outputs()?;
         self.check_features()?;

@@ -33,7 +33,7 @@
 //!   ignored). `golden.score` and `golden.output` (the output with the kind's role, per row) are what training saw. For
 //!   `next_event` the rows are consecutive rows of one key, so the first `look_back` scores are `null`, and so are the
 //!   outputs of rows that have no full window before them.
-//! - `model_sha256` is the digest of the ONNX file. A model store writes it; a manifest inside of that file cannot have it.
+//! - `model_sha256` is the SHA-256 of the ONNX file, 64 hexadecimal digits. A model store writes it; a manifest inside of that file cannot have it.
 //! - Unknown fields under `trained` and at the top level are kept as they are.
 
 mod builder;
@@ -49,6 +49,7 @@ pub use read::ManifestSource;
 
 use std::collections::BTreeMap;
 
+use iotml_core::model::Digest;
 use iotml_core::schemars::{self, JsonSchema};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -93,10 +94,11 @@ pub struct Manifest {
     /// How the model was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained: Option<Trained>,
-    /// The SHA-256 of the ONNX file, 64 hexadecimal digits in lower case. It is written when the model is put into a store,
-    /// so that who signs the manifest signs the model.
+    /// The digest of the ONNX file. It is written when the model is put into a store, so that who signs the manifest signs
+    /// the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model_sha256: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub model_sha256: Option<Digest>,
     /// Fields that this version does not know, kept.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
@@ -330,7 +332,7 @@ mod tests {
     fn a_digest_is_64_hexadecimal_digits() {
         let wrong = DOCUMENT.replace("\"licence\"", "\"model_sha256\": \"0123\", \"licence\"");
         let error = Manifest::from_json(wrong.as_bytes()).unwrap_err().to_string();
-        assert!(error.starts_with("model manifest: model_sha256: "), "{error}");
+        assert!(error.contains("\"0123\" is no SHA-256: 64 hexadecimal digits are needed"), "{error}");
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub(super) struct Opened {
 pub(super) fn open(text: &str, options: &StoreOptions) -> Result<Opened, StoreError> {
     // A password must not come into a message by way of the address.
     let wrong = |reason: &str| StoreError::Url { url: shown(text), reason: reason.to_owned() };
+    let is_bucket = ["s3://", "gs://", "az://"].iter().any(|scheme| text.starts_with(scheme));
+    if !is_bucket && !options.properties.is_empty() {
+        return Err(StoreError::Options { reason: format!("{} is no bucket, so it has no properties", shown(text)) });
+    }
     let Some((scheme, _)) = text.split_once("://") else {
         return folder(std::path::absolute(text).map_err(|error| wrong(&error.to_string()))?, wrong);
     };
@@ -60,9 +64,6 @@ pub(super) fn open(text: &str, options: &StoreOptions) -> Result<Opened, StoreEr
         "az" => return Err(wrong("this build has no Azure: enable the feature `azure` of iotml-model")),
         _ => return Err(wrong("there are file://, memory://, s3://, gs:// and az://")),
     };
-    if scheme == "memory" && !options.properties.is_empty() {
-        return Err(StoreError::Options { reason: "a store in memory has no properties".to_owned() });
-    }
     let url = if prefix.is_root() { format!("{scheme}://{host}") } else { format!("{scheme}://{host}/{prefix}") };
     Ok(Opened { url, prefix, objects, secrets })
 }

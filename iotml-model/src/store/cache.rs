@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use iotml_core::model::Digest;
 use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_MANIFEST_BYTES, sha256};
+use super::MAX_MANIFEST_BYTES;
 
 /// The file that the process holds that writes.
 const LOCK: &str = "lock";
@@ -38,14 +39,14 @@ pub(super) struct Sealed {
 /// The same in a file.
 #[derive(Serialize, Deserialize)]
 struct Page {
-    sha256: String,
+    sha256: Digest,
     manifest: String,
     signature: Option<String>,
 }
 
 impl Page {
-    fn digest(&self) -> String {
-        sha256(format!("{}\n{}", self.signature.as_deref().unwrap_or_default(), self.manifest).as_bytes())
+    fn digest(&self) -> Digest {
+        Digest::of(format!("{}\n{}", self.signature.as_deref().unwrap_or_default(), self.manifest).as_bytes())
     }
 }
 
@@ -55,12 +56,12 @@ impl Cache {
     }
 
     /// The model with a digest.
-    pub(super) fn model(&self, digest: &str, limit: u64) -> Option<Bytes> {
-        self.read(&format!("{digest}.onnx"), limit, |bytes| (sha256(&bytes) == digest).then(|| Bytes::from(bytes)))
+    pub(super) fn model(&self, digest: Digest, limit: u64) -> Option<Bytes> {
+        self.read(&format!("{digest}.onnx"), limit, |bytes| (Digest::of(&bytes) == digest).then(|| Bytes::from(bytes)))
     }
 
     /// Keeps a model; whether that worked matters to nobody but who reads the log.
-    pub(super) fn keep_model(&self, digest: &str, model: &[u8]) {
+    pub(super) fn keep_model(&self, digest: Digest, model: &[u8]) {
         self.keep(&format!("{digest}.onnx"), model);
     }
 
@@ -79,7 +80,7 @@ impl Cache {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).ok();
         let Some(manifest) = text(&sealed.manifest) else { return };
         let signature = sealed.signature.as_ref().and_then(text);
-        let mut page = Page { sha256: String::new(), manifest, signature };
+        let mut page = Page { sha256: Digest::of(b""), manifest, signature };
         page.sha256 = page.digest();
         self.keep(&format!("{key}.json"), &serde_json::to_vec(&page).unwrap_or_default());
     }

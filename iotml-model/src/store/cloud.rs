@@ -5,6 +5,7 @@ use std::sync::Arc;
 use iotml_core::plugin::config::Secrets;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
+use super::properties::is_secret;
 use super::{StoreError, StoreOptions};
 
 /// Makes the client of a bucket: settings of the environment first, then those of the options over them.
@@ -26,7 +27,7 @@ macro_rules! bucket {
                         return Err(StoreError::Property { name: setting.name, reason });
                     }
                 }
-                if says_secret(&setting.name) {
+                if is_secret(&setting.name) {
                     secrets.add(&setting.value);
                 }
             }
@@ -74,17 +75,11 @@ fn settings(prefix: &str, options: &StoreOptions) -> Vec<Setting> {
         Some(Setting { name: name.to_lowercase(), value: value.into_string().ok()?, is_from_environment: true })
     });
     let given = options.properties.iter().map(|(name, value)| Setting {
-        name: name.to_lowercase(),
-        value: value.expose().to_owned(),
+        name: name.to_owned(),
+        value: value.to_owned(),
         is_from_environment: false,
     });
     environment.chain(given).collect()
-}
-
-fn says_secret(name: &str) -> bool {
-    ["key", "secret", "token", "sas", "password", "credential", "service_account"]
-        .iter()
-        .any(|word| name.contains(word))
 }
 
 fn client(options: &StoreOptions) -> ClientOptions {

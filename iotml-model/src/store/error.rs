@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use iotml_core::error::Class;
+use iotml_core::model::Digest;
 
 use super::{Inner, KeyError};
 use crate::manifest::ManifestError;
@@ -152,9 +153,9 @@ pub enum StoreError {
         /// The object.
         object: String,
         /// The digest that it should have.
-        expected: String,
+        expected: Digest,
         /// The digest that it has.
-        found: String,
+        found: Digest,
         /// How many bytes it has.
         n_bytes: usize,
     },
@@ -166,9 +167,9 @@ pub enum StoreError {
         /// The version.
         uri: String,
         /// The digest that is meant.
-        expected: String,
+        expected: Digest,
         /// The digest of what is there.
-        found: String,
+        found: Digest,
     },
     /// The manifest names no digest of its model, so it was not put there by a store.
     #[error("{object} has no model_sha256, so it was not published: put the model there by `iotml model publish`")]
@@ -216,6 +217,9 @@ pub enum StoreError {
         /// How many keys are trusted.
         n_keys: usize,
     },
+    /// The runtime ends, so nothing is fetched any more.
+    #[error("the program is ending")]
+    Ended,
 }
 
 impl StoreError {
@@ -252,6 +256,10 @@ impl Inner {
         let reason = self.reason(error);
         match error {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                StoreError::Denied { action, object, reason }
+            }
+            // A list that is denied comes as any other failure.
+            _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| reason.contains(status)) => {
                 StoreError::Denied { action, object, reason }
             }
             _ => StoreError::Unavailable { action, object, reason },

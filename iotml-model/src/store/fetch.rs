@@ -1,13 +1,14 @@
 //! Taking a model out of a store: manifest first, verified before anything in it is believed.
 
+use iotml_core::model::Digest;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use prost::bytes::Bytes;
 
 use super::cache::{Cache, Sealed};
+use super::location;
 use super::signature::Verdict;
 use super::{Inner, MANIFEST, MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES, MODEL, SIGNATURE, Store, StoreError};
-use super::{location, sha256};
 use crate::Manifest;
 
 /// A model as it was published.
@@ -21,8 +22,8 @@ pub struct Fetched {
     pub model: Bytes,
     /// Its manifest.
     pub manifest: Manifest,
-    /// The SHA-256 of the ONNX file.
-    pub sha256: String,
+    /// The digest of the ONNX file.
+    pub sha256: Digest,
 }
 
 impl Store {
@@ -33,20 +34,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; none but [`StoreError::Unavailable`] goes away by trying again.
-    pub async fn fetch(&self, name: &str, version: &str, expected: Option<&str>) -> Result<Fetched, StoreError> {
+    pub async fn fetch(&self, name: &str, version: &str, expected: Option<Digest>) -> Result<Fetched, StoreError> {
         location::check(name, version)?;
         let inner = &self.inner;
         let key = inner.key(name, version);
         if let Some(sealed) = inner.kept(move |cache| cache.version(&key)).await {
             // What was kept may have been damaged since, or be of a store that was made anew.
             match inner.accept(name, version, &sealed, expected) {
-                Ok(manifest) => return inner.with_model(name, version, manifest).await,
+                Ok(accepted) => return inner.with_model(name, version, accepted).await,
                 Err(error) => tracing::warn!(%error, "a model that was kept on disk is fetched anew"),
             }
         }
         let sealed = inner.sealed(name, version).await?;
-        let manifest = inner.accept(name, version, &sealed, expected)?;
-        let fetched = inner.with_model(name, version, manifest).await?;
+        let accepted = inner.accept(name, version, &sealed, expected)?;
+        let fetched = inner.with_model(name, version, accepted).await?;
         let key = inner.key(name, version);
         inner.kept(move |cache| Some(cache.keep_version(&key, &sealed))).await;
         Ok(fetched)
@@ -56,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Elsewhere`] if it is not in this store, else as for [`fetch`](Self::fetch).
-    pub async fn fetch_uri(&self, uri: &str, expected: Option<&str>) -> Result<Fetched, StoreError> {
+    pub async fn fetch_uri(&self, uri: &str, expected: Option<Digest>) -> Result<Fetched, StoreError> {
         let (name, version) = self.name_and_version(uri)?;
         self.fetch(name, version, expected).await
     }
@@ -68,7 +69,7 @@ impl Store {
     pub async fn manifest(&self, name: &str, version: &str) -> Result<Manifest, StoreError> {
         location::check(name, version)?;
         let sealed = self.inner.sealed(name, version).await?;
-        self.inner.accept(name, version, &sealed, None)
+        self.inner.accept(name, version, &sealed, None).map(|(manifest, _)| manifest)
     }
 }
 
@@ -93,8 +94,8 @@ impl Inner {
         name: &str,
         version: &str,
         sealed: &Sealed,
-        expected: Option<&str>,
-    ) -> Result<Manifest, StoreError> {
+        expected: Option<Digest>,
+    ) -> Result<(Manifest, Digest), StoreError> {
         match self.trust.judge(&sealed.manifest, sealed.signature.as_deref()) {
             Verdict::Fine => {}
             Verdict::Missing => {
@@ -113,44 +114,50 @@ impl Inner {
             let (name, version) = (manifest.name, manifest.version);
             return Err(StoreError::Misplaced { place: place(), name, version });
         }
-        let Some(digest) = &manifest.model_sha256 else { return Err(StoreError::NoDigest { object: place() }) };
-        if let Some(expected) = expected.filter(|expected| expected != digest) {
+        let Some(found) = manifest.model_sha256 else { return Err(StoreError::NoDigest { object: place() }) };
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
             let uri = format!("{}/{name}/{version}", self.url);
-            return Err(StoreError::Announced { uri, expected: expected.to_owned(), found: digest.clone() });
+            return Err(StoreError::Announced { uri, expected, found });
         }
-        Ok(manifest)
+        Ok((manifest, found))
     }
 
     /// Adds the model that an accepted manifest names, from the disk or else from the store.
-    async fn with_model(&self, name: &str, version: &str, manifest: Manifest) -> Result<Fetched, StoreError> {
-        let expected = manifest.model_sha256.clone().unwrap_or_default();
+    async fn with_model(
+        &self,
+        name: &str,
+        version: &str,
+        (manifest, sha256): (Manifest, Digest),
+    ) -> Result<Fetched, StoreError> {
         let limit = self.limits.max_bytes;
-        let digest = expected.clone();
-        let model = match self.kept(move |cache| cache.model(&digest, limit)).await {
+        let model = match self.kept(move |cache| cache.model(sha256, limit)).await {
             Some(model) => model,
             None => {
                 let path = self.path(name, version, MODEL);
-                let object = self.address(&path);
-                let Some(model) = self.read(&path, limit).await? else { return Err(StoreError::Incomplete { object }) };
-                let n_bytes = model.len();
-                let found = match blocking({
-                    let model = model.clone();
-                    move || sha256(&model)
-                })
-                .await
-                {
-                    Some(found) => found,
-                    None => sha256(&model),
+                let object = || self.address(&path);
+                let Some(model) = self.read(&path, limit).await? else {
+                    return Err(StoreError::Incomplete { object: object() });
                 };
-                if found != expected {
-                    return Err(StoreError::Digest { object, expected, found, n_bytes });
+                let (whole, cache) = (model.clone(), self.cache.clone());
+                // A large model takes longer than other tasks of the runtime should wait.
+                let found = blocking(move || {
+                    let found = Digest::of(&whole);
+                    if let Some(cache) = cache.filter(|_| found == sha256) {
+                        cache.keep_model(found, &whole);
+                    }
+                    found
+                });
+                match found.await {
+                    Some(found) if found == sha256 => model,
+                    Some(found) => {
+                        let n_bytes = model.len();
+                        return Err(StoreError::Digest { object: object(), expected: sha256, found, n_bytes });
+                    }
+                    None => return Err(StoreError::Ended),
                 }
-                let kept = model.clone();
-                self.kept(move |cache| Some(cache.keep_model(&found, &kept))).await;
-                model
             }
         };
-        Ok(Fetched { name: name.to_owned(), version: version.to_owned(), model, manifest, sha256: expected })
+        Ok(Fetched { name: name.to_owned(), version: version.to_owned(), model, manifest, sha256 })
     }
 
     /// Reads an object of at most `limit` bytes; `None` if there is none.
@@ -172,7 +179,7 @@ impl Inner {
 
     /// The name under which a version is kept on disk: not that of another store, nor without the signature that is asked for.
     fn key(&self, name: &str, version: &str) -> String {
-        sha256(format!("{}\n{name}\n{version}\n{}", self.url, self.trust.is_asked()).as_bytes())
+        Digest::of(format!("{}\n{name}\n{version}\n{}", self.url, self.trust.is_asked()).as_bytes()).to_string()
     }
 
     /// Does something with what is kept on disk, if anything is.

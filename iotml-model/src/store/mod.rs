@@ -23,7 +23,7 @@
 //! # async fn publish(model: Vec<u8>, manifest: Manifest) -> Result<(), Box<dyn std::error::Error>> {
 //! let store = Store::open("s3://models/factory-7", &StoreOptions::default())?;
 //! let stored = store.put(model, manifest).await?;
-//! let fetched = store.fetch_uri(&stored.uri, Some(&stored.sha256)).await?;
+//! let fetched = store.fetch_uri(&stored.uri, Some(stored.sha256)).await?;
 //! let options = OpenOptions { manifest: ManifestSource::Given(Box::new(fetched.manifest)), ..OpenOptions::default() };
 //! let model = Model::from_bytes(fetched.model.into(), &stored.uri, &options)?;
 //! # Ok(())
@@ -34,22 +34,22 @@ mod backend;
 mod cache;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod cloud;
-mod digest;
 mod error;
 mod fetch;
 mod list;
 mod location;
 mod options;
+mod properties;
 mod publish;
 mod signature;
 #[cfg(any(test, feature = "testing"))]
 mod testing;
 
-pub use digest::sha256;
 pub use error::StoreError;
 pub use fetch::Fetched;
 pub use list::Listed;
 pub use options::StoreOptions;
+pub use properties::StoreProperties;
 pub use publish::Stored;
 pub use signature::{KeyError, SigningKey, VerifyingKey};
 

@@ -1,13 +1,12 @@
 //! How a store is reached and whom it trusts.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use iotml_core::plugin::{ByteSize, HumanDuration};
 use iotml_core::schemars::{self, JsonSchema};
-use iotml_core::secret::Secret;
 use serde::{Deserialize, Serialize};
 
+use super::StoreProperties;
 use crate::precheck::Limits;
 
 /// How a store is reached, what is kept of it, and whom it trusts.
@@ -16,7 +15,7 @@ use crate::precheck::Limits;
 pub struct StoreOptions {
     /// What a bucket's client is to know, in the words of the crate object_store, such as `aws_endpoint`, `aws_region` or
     /// `allow_http`; they come before the variables of the same names in the environment.
-    pub properties: BTreeMap<String, Secret>,
+    pub properties: StoreProperties,
     /// The longest that a connection to a bucket may take.
     pub connect_timeout: HumanDuration,
     /// The longest that one request to a bucket may take, the transfer of a model included.
@@ -43,7 +42,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
-            properties: BTreeMap::new(),
+            properties: StoreProperties::default(),
             connect_timeout: HumanDuration::from_secs(5),
             request_timeout: HumanDuration::from_secs(30),
             max_retries: 3,

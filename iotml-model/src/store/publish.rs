@@ -2,12 +2,13 @@
 
 use std::path::Path as FilePath;
 
+use iotml_core::model::Digest;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutMode, PutOptions};
 use prost::bytes::Bytes;
 
+use super::location;
 use super::{Inner, MANIFEST, MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES, MODEL, SIGNATURE, Store, StoreError};
-use super::{location, sha256};
 use crate::precheck::{self, Refusal, Signature};
 use crate::{Manifest, ModelError};
 
@@ -19,8 +20,8 @@ const MAX_TRIES: usize = 3;
 pub struct Stored {
     /// Where it is, for an announcement.
     pub uri: String,
-    /// The SHA-256 of the ONNX file.
-    pub sha256: String,
+    /// The digest of the ONNX file.
+    pub sha256: Digest,
     /// Whether this call completed the version; if not, it was there already with the same content.
     pub is_new: bool,
 }
@@ -99,7 +100,7 @@ impl Store {
 
 impl Inner {
     /// Checks what is to be published; the manifest with the digest of the model, and the digest.
-    fn seal(&self, model: &Bytes, mut manifest: Manifest) -> Result<(Manifest, String), StoreError> {
+    fn seal(&self, model: &Bytes, mut manifest: Manifest) -> Result<(Manifest, Digest), StoreError> {
         let (name, version) = (manifest.name.clone(), manifest.version.clone());
         location::check(&name, &version)?;
         let place = || "to be published".to_owned();
@@ -111,8 +112,8 @@ impl Inner {
         };
         let parsed = precheck::parse(model, &self.limits).map_err(refused)?;
         Signature::of(&parsed, &manifest).map_err(refused)?;
-        let digest = sha256(model);
-        if let Some(expected) = manifest.model_sha256.replace(digest.clone()).filter(|expected| *expected != digest) {
+        let digest = Digest::of(model);
+        if let Some(expected) = manifest.model_sha256.replace(digest).filter(|expected| *expected != digest) {
             let (object, n_bytes) = (format!("the file of model {name} {version}"), model.len());
             return Err(StoreError::Digest { object, expected, found: digest, n_bytes });
         }

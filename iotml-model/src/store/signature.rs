@@ -113,6 +113,11 @@ impl VerifyingKey {
         key.map(VerifyingKey).ok_or_else(|| KeyError::Form { place: place.to_owned(), what: "public", command })
     }
 
+    /// The key as base64, which [`from_text`](Self::from_text) reads.
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
     fn verifies(&self, manifest: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.0).verify(manifest, signature).is_ok()
     }
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn the_same_keys_as_base64() {
         let public = VerifyingKey::from_text(PUBLIC.as_bytes(), "test").unwrap();
-        let text = format!("{}\n", STANDARD.encode(public.0));
+        let text = format!("{}\n", public.to_base64());
         assert_eq!(VerifyingKey::from_text(text.as_bytes(), "test").unwrap(), public);
         let seed = STANDARD.encode([7; 32]);
         let key = SigningKey::from_text(seed.as_bytes(), "test").unwrap();

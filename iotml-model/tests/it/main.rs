@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cars;
+mod cli;
 mod conformance;
 mod engines;
 mod kinds;

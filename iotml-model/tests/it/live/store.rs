@@ -9,7 +9,7 @@ use crate::setup::engines;
 fn put(store: &Store, version: u32) -> Announcement {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stored = runtime.block_on(store.put(graph(version).build(), manifest(version).build().unwrap())).unwrap();
-    Announcement::new(version.to_string(), Place::Uri(stored.uri), stored.sha256.parse().unwrap())
+    Announcement::new(version.to_string(), Place::Uri(stored.uri), stored.sha256)
 }
 
 #[test]
@@ -32,7 +32,8 @@ fn inv_8_a_model_comes_from_the_store_with_its_manifest_and_a_bad_one_changes_no
         let missing = Place::Uri(format!("{url}/m/3"));
         world.announce([Announcement { place: missing, ..good(3) }]);
         world.wait_for("3", ModelState::Unavailable, 1);
-        println!("{:?}", world.reports("3").last().unwrap().cause);
+        let cause = world.reports("3").last().unwrap().cause.clone().unwrap();
+        assert!(cause.contains("there is no model m 3 in file:///") && cause.ends_with("version 2 goes on"), "{cause}");
         let n = load.stop();
         world.end(handle);
         for rows in world.rows() {
@@ -69,5 +70,23 @@ fn where_signatures_are_wanted_nothing_unsigned_is_taken() {
             assert!(cause.contains(says) && cause.contains("version 9 goes on"), "{cause}");
         }
         world.end(handle);
+    }
+}
+
+#[test]
+fn the_manifest_in_the_store_counts_whatever_the_announcement_says() {
+    for engine in engines() {
+        let store = Store::open("memory://a-manifest-of-its-own", &StoreOptions::default()).unwrap();
+        let world = World::with(engine, 1, MemoryFeed::new(), |config| {
+            config.follow.as_mut().unwrap().store = Some(store.url().to_owned());
+        });
+        let mut forged = put(&store, 5);
+        forged.manifest = serde_json::to_value(manifest(6).build().unwrap()).ok();
+        world.announce([forged]);
+        let handle = world.start();
+        let load = world.load();
+        let n = load.stop();
+        world.end(handle);
+        world.rows().iter().for_each(|rows| assert_each_once(rows, n));
     }
 }

@@ -1,6 +1,7 @@
 //! What holds of every store, whatever it is made of.
 
-use iotml_model::store::{Store, StoreError, StoreOptions, sha256};
+use iotml_core::model::Digest;
+use iotml_model::store::{Store, StoreError, StoreOptions};
 use iotml_model::{GoldenRule, ManifestSource, Model, OpenOptions};
 
 use super::{manifest, model, unique};
@@ -19,21 +20,21 @@ async fn comes_back_as_it_was_put(store: &Store) {
     let name = unique("cars");
     let stored = store.put(model(0.5), manifest(&name, "1")).await.unwrap();
     assert!(stored.is_new);
-    assert_eq!(stored.sha256, sha256(&model(0.5)));
+    assert_eq!(stored.sha256, Digest::of(&model(0.5)));
     assert_eq!(stored.uri, format!("{}/{name}/1", store.url()));
 
     let fetched = store.fetch(&name, "1", None).await.unwrap();
     assert_eq!(fetched.model, model(0.5));
     assert_eq!((fetched.name.as_str(), fetched.version.as_str()), (name.as_str(), "1"));
-    assert_eq!(fetched.manifest.model_sha256.as_ref(), Some(&stored.sha256));
+    assert_eq!(fetched.manifest.model_sha256, Some(stored.sha256));
     assert_eq!(fetched.manifest.features, manifest(&name, "1").features);
     assert_eq!(fetched.sha256, stored.sha256);
-    let same = store.fetch_uri(&stored.uri, Some(&stored.sha256)).await.unwrap();
+    let same = store.fetch_uri(&stored.uri, Some(stored.sha256)).await.unwrap();
     assert_eq!(same.model, fetched.model);
     assert_eq!(store.manifest(&name, "1").await.unwrap(), fetched.manifest);
 
-    let announced = sha256(b"another");
-    let error = store.fetch_uri(&stored.uri, Some(&announced)).await.unwrap_err();
+    let announced = Digest::of(b"another");
+    let error = store.fetch_uri(&stored.uri, Some(announced)).await.unwrap_err();
     assert!(matches!(&error, StoreError::Announced { expected, .. } if *expected == announced), "{error}");
 
     if crate::setup::onnxruntime() {
@@ -86,7 +87,7 @@ async fn of_two_publishers_one_wins(store: &Store) {
     }
     let (n, stored) = winner.expect("a winner");
     assert!(stored.is_new);
-    let fetched = store.fetch(&name, "1", Some(&stored.sha256)).await.unwrap();
+    let fetched = store.fetch(&name, "1", Some(stored.sha256)).await.unwrap();
     assert_eq!(fetched.model, model(n as f32 + 1.0), "the winner's model is the one that is there");
 
     let name = unique("cars");
