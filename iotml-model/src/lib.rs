@@ -45,6 +45,7 @@ mod error;
 mod evaluation;
 pub mod feature;
 mod golden;
+pub mod kmeans;
 mod live;
 pub mod manifest;
 mod model;
@@ -64,6 +65,7 @@ mod work;
 pub use engine::{EngineChoice, prefer_library_in};
 pub use error::{EngineError, ModelError};
 pub use evaluation::{EvaluationError, Wants};
+pub use kmeans::{KMeansScorer, KMeansScorerConfig};
 pub use live::{FeedTable, FollowConfig, Follower, LiveScorer};
 pub use manifest::{Kind, Manifest, ManifestSource};
 pub use model::{GoldenRule, Model, OpenOptions};
@@ -71,10 +73,16 @@ pub use row_scorer::{RowScorer, Rows, Scored};
 pub use scorer::{OnnxScorer, OnnxScorerConfig, column};
 
 use iotml_core::plugin::Registry;
+use iotml_core::score::Scorer;
 
-/// Adds the scorer `onnx`, and with the feature `cli` the subcommand `model`.
+/// Adds the scorers `onnx` and `kmeans`, and with the feature `cli` the subcommand `model`.
 pub fn register(registry: &mut Registry) {
     live::register(registry);
+    registry.scorer(
+        "kmeans",
+        "scores rows by their distance to centres that it learns from them as they come",
+        |config: KMeansScorerConfig, _| Ok(Box::new(KMeansScorer::new(config)?) as Box<dyn Scorer>),
+    );
     #[cfg(feature = "cli")]
     registry.command(cli::ModelCommand);
 }

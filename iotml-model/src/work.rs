@@ -194,7 +194,7 @@ pub(crate) fn append(
 }
 
 /// `width` numbers a row, null where the row has no score.
-fn list(values: &mut Vec<f32>, width: usize, validity: Option<NullBuffer>) -> ArrayRef {
+pub(crate) fn list(values: &mut Vec<f32>, width: usize, validity: Option<NullBuffer>) -> ArrayRef {
     let values = Arc::new(Float32Array::from(std::mem::take(values)));
     Arc::new(FixedSizeListArray::new(item(), width as i32, values, validity))
 }

@@ -166,7 +166,7 @@ fn push(window: &mut Vec<f32>, row: &[f32], shape: WindowShape) {
 }
 
 /// Names what a window's numbers mean, so that a snapshot of another model's windows is not taken for this one's.
-fn fingerprint(manifest: &Manifest) -> u64 {
+pub(crate) fn fingerprint(manifest: &Manifest) -> u64 {
     // FNV-1a, since it must stay the same from one build to the next. Serializing features cannot fail.
     let features = serde_json::to_vec(&manifest.features).unwrap_or_default();
     features.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))

@@ -159,7 +159,7 @@ fn registered_scorer_opens_from_a_configuration() {
     std::fs::write(&path, embed(&scaled_copy(2, 0.5).build(), &good()).unwrap()).unwrap();
     let mut registry = Registry::default();
     iotml_model::register(&mut registry);
-    assert_eq!(registry.names(Stage::Score), ["onnx"]);
+    assert_eq!(registry.names(Stage::Score), ["kmeans", "onnx"]);
     let context = BuildContext { pipeline: "p".into(), task: 0, n_tasks: 1 };
     let task = TaskContext::single("p");
     for engine in engines() {

@@ -7,6 +7,7 @@ mod cli;
 mod conformance;
 mod engines;
 mod kinds;
+mod kmeans;
 mod library;
 mod live;
 mod load;

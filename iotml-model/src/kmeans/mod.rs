@@ -1,0 +1,203 @@
+//! Streaming k-means: a scorer that learns from the rows it scores, and forgets.
+//!
+//! Each partition has centres of its own, which move with its state. The first rows of a partition are only looked at; then
+//! they are parted into clusters, and from there on
+//!
+//! - a row's score is the mean squared distance to the nearest centre, in scaled units: the same as a reconstruction's;
+//! - after every `update_rows` rows the centres move towards the rows that were nearest to them. A row's weight halves with
+//!   every `half_life` rows that come after it, so the centres follow what changes slowly;
+//! - the limit is fixed, or a quantile of the scores so far, which forget at the same pace.
+//!
+//! All of it counts rows, never batches or time, so what comes out does not depend on how rows come together.
+
+mod clusters;
+mod config;
+mod learner;
+mod quantile;
+mod snapshot;
+
+pub use config::{KMeansScorerConfig, KMeansThreshold, Learn};
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use iotml_core::arrow::array::{Array as _, ArrayRef, BooleanArray, Float32Array};
+use iotml_core::arrow::datatypes::{DataType, Field};
+use iotml_core::async_trait;
+use iotml_core::batch::{Batch, Lane, LaneInfo, StageOutput};
+use iotml_core::error::{Cause, ConfigError, Reason};
+use iotml_core::metrics::Counter;
+use iotml_core::pipeline::TaskContext;
+use iotml_core::score::{ScoreError, Scorer, column};
+use iotml_core::state::{StateError, Stateful};
+
+use crate::columns::{Appender, Constant, ConstantValue, numbers};
+use crate::feature::{BadRow, FeatureSpec};
+use crate::next_event::fingerprint;
+use crate::work::{append, list};
+use learner::{Learner, Method, Seen};
+
+/// Scores rows by their distance to centres that it learns from them; see the [module](self).
+pub struct KMeansScorer {
+    spec: FeatureSpec,
+    learners: Learners,
+    appender: Appender,
+    name: Constant,
+    version: Constant,
+    labels: [(&'static str, String); 2],
+    wants_errors: bool,
+    rows: Vec<f32>,
+    errors: Vec<f32>,
+    anomalies: Counter,
+}
+
+/// What is learnt, by partition.
+struct Learners {
+    method: Method,
+    fingerprint: u64,
+    partitions: BTreeMap<Arc<str>, Learner>,
+    lanes: HashMap<Lane, Arc<str>>,
+}
+
+impl KMeansScorer {
+    /// A scorer that has not seen a row yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the key at fault.
+    pub fn new(config: KMeansScorerConfig) -> Result<Self, ConfigError> {
+        let manifest = config.check()?;
+        let n_features = manifest.features.len();
+        let mut fields = vec![
+            (column::SCORE, DataType::Float32),
+            (column::THRESHOLD, DataType::Float32),
+            (column::ANOMALY, DataType::Boolean),
+            (column::MODEL, DataType::Utf8),
+            (column::MODEL_VERSION, DataType::Utf8),
+        ];
+        if config.feature_errors {
+            fields.push((column::FEATURE_ERRORS, numbers(n_features)));
+        }
+        let field = |(name, data_type)| Field::new(format!("{}{name}", config.prefix), data_type, true);
+        Ok(KMeansScorer {
+            spec: FeatureSpec::new(&manifest.features, config.missing),
+            learners: Learners {
+                method: config.method(),
+                fingerprint: fingerprint(&manifest),
+                partitions: BTreeMap::new(),
+                lanes: HashMap::new(),
+            },
+            appender: Appender::new(fields.into_iter().map(field).collect()),
+            name: Constant::new(ConstantValue::Text(config.name.clone())),
+            version: Constant::new(ConstantValue::Text(config.version.clone())),
+            labels: [("model", config.name), ("version", config.version)],
+            wants_errors: config.feature_errors,
+            rows: Vec::new(),
+            errors: Vec::new(),
+            anomalies: Counter::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Scorer for KMeansScorer {
+    async fn open(&mut self, task: &TaskContext) -> Result<(), ScoreError> {
+        let labels = self.labels.each_ref().map(|(key, value)| (*key, value.as_str()));
+        let help = "Rows whose verdict is that they are anomalies.";
+        self.anomalies = task.metrics.counter("iotml_score_anomalies", help, &labels);
+        Ok(())
+    }
+
+    fn score(&mut self, batch: Batch) -> Result<StageOutput, ScoreError> {
+        let (n_rows, n_features) = (batch.len(), self.spec.n_features());
+        self.rows.resize(n_rows * n_features, 0.0);
+        let bad = self.spec.fill_rows(batch.columns(), &mut self.rows);
+        let mut bad = bad.map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
+        if self.wants_errors {
+            self.errors.clear();
+            self.errors.resize(n_rows * n_features, 0.0);
+        }
+        let seen = self.learners.learn(&batch, &self.rows, &mut self.errors, &mut bad);
+        self.anomalies.inc_by(seen.iter().filter(|seen| seen.is_anomaly == Some(true)).count() as u64);
+
+        let scores = Float32Array::from_iter(seen.iter().map(|seen| seen.score));
+        let limits = Float32Array::from_iter(seen.iter().map(|seen| seen.limit));
+        let verdicts = BooleanArray::from_iter(seen.iter().map(|seen| seen.is_anomaly));
+        let validity = scores.nulls().cloned();
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(scores),
+            Arc::new(limits),
+            Arc::new(verdicts),
+            self.name.rows(n_rows),
+            self.version.rows(n_rows),
+        ];
+        if self.wants_errors {
+            arrays.push(list(&mut self.errors, n_features, validity));
+        }
+        append(batch, &mut self.appender, arrays, bad)
+    }
+
+    fn state(&mut self) -> Option<&mut dyn Stateful> {
+        Some(&mut self.learners)
+    }
+}
+
+impl Learners {
+    /// Goes over the rows in order, each by the learner of its partition, and adds to `bad` those that are too far off to have
+    /// a distance. Neither a bad row nor one without a score leaves a verdict.
+    fn learn(&mut self, batch: &Batch, rows: &[f32], errors: &mut [f32], bad: &mut Vec<BadRow>) -> Vec<Seen> {
+        let n_features = self.method.n_features;
+        let mut unscorable = std::mem::take(bad).into_iter().peekable();
+        let mut seen = Vec::with_capacity(batch.len());
+        for (row, values) in rows.chunks_exact(n_features).enumerate() {
+            if let Some(known) = unscorable.next_if(|bad| bad.row == row) {
+                bad.push(known);
+                seen.push(Seen::default());
+                continue;
+            }
+            let partition = self.lanes.get(&batch.raw().lane(batch.origin(row)));
+            let partition: &str = partition.map_or("", |partition| partition);
+            let learner = match self.partitions.get_mut(partition) {
+                Some(learner) => learner,
+                None => self.partitions.entry(Arc::from(partition)).or_default(),
+            };
+            let errors = errors.get_mut(row * n_features..(row + 1) * n_features).unwrap_or_default();
+            seen.push(learner.see(&self.method, values, errors).unwrap_or_else(|| {
+                let cause = Cause::new(Reason::OutOfRange, "row is too far from every centre to have a distance");
+                bad.push(BadRow { row, cause });
+                Seen::default()
+            }));
+        }
+        seen
+    }
+}
+
+impl Stateful for Learners {
+    fn assigned(&mut self, lanes: &[LaneInfo]) {
+        for info in lanes {
+            // The partition's former lane is gone for good.
+            self.lanes.retain(|_, partition| *partition != info.partition);
+            self.lanes.insert(info.lane, info.partition.clone());
+        }
+    }
+
+    fn snapshot(&self, partition: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let learner = self.partitions.get(partition);
+        Ok(learner.map(|learner| snapshot::write(learner, &self.method, self.fingerprint)))
+    }
+
+    fn restore(&mut self, partition: &str, snapshot: &[u8]) -> Result<(), StateError> {
+        match snapshot::read(snapshot, &self.method, self.fingerprint)? {
+            Some(learner) => _ = self.partitions.insert(Arc::from(partition), learner),
+            None => {
+                tracing::warn!(partition, "the snapshot is of other features or centres and is dropped");
+                self.partitions.remove(partition);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, partition: &str) {
+        self.partitions.remove(partition);
+        self.lanes.retain(|_, of| **of != *partition);
+    }
+}
