@@ -46,16 +46,15 @@ pub(super) fn open(text: &str, options: &StoreOptions) -> Result<Opened, StoreEr
     }
     let host = url.host_str().unwrap_or_default();
     let prefix = Path::from_url_path(url.path()).map_err(|error| wrong(&error.to_string()))?;
-    let mut secrets = Secrets::default();
-    let objects: Arc<dyn ObjectStore> = match scheme {
-        "memory" => memory(host),
+    let (objects, secrets): (Arc<dyn ObjectStore>, Secrets) = match scheme {
+        "memory" => (memory(host), Secrets::default()),
         "s3" | "gs" | "az" if host.is_empty() => return Err(wrong("the bucket is missing")),
         #[cfg(feature = "aws")]
-        "s3" => super::cloud::s3(host, options, &mut secrets)?,
+        "s3" => super::cloud::s3(host, options)?,
         #[cfg(feature = "gcp")]
-        "gs" => super::cloud::gs(host, options, &mut secrets)?,
+        "gs" => super::cloud::gs(host, options)?,
         #[cfg(feature = "azure")]
-        "az" => super::cloud::az(host, options, &mut secrets)?,
+        "az" => super::cloud::az(host, options)?,
         #[cfg(not(feature = "aws"))]
         "s3" => return Err(wrong("this build has no S3: enable the feature `aws` of iotml-model")),
         #[cfg(not(feature = "gcp"))]

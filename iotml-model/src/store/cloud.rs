@@ -14,8 +14,8 @@ macro_rules! bucket {
         pub(super) fn $name(
             bucket: &str,
             options: &StoreOptions,
-            secrets: &mut Secrets,
-        ) -> Result<Arc<dyn ObjectStore>, StoreError> {
+        ) -> Result<(Arc<dyn ObjectStore>, Secrets), StoreError> {
+            let mut secrets = Secrets::default();
             let mut builder = <$builder>::new().with_client_options(client(options)).with_retry(retry(options));
             for setting in settings($environment, options) {
                 match setting.name.parse::<$key>() {
@@ -36,7 +36,7 @@ macro_rules! bucket {
                 let reason = secrets.scrub(&iotml_core::error::report(&error)).into_owned();
                 StoreError::Options { reason }
             })?;
-            Ok(Arc::new(built))
+            Ok((Arc::new(built), secrets))
         }
     };
 }
