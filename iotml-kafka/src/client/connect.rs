@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
@@ -54,6 +55,12 @@ pub(crate) fn reach<C: ClientContext>(
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Lets the reports through that wait on a consumer's queue, and drops its events.
+pub(crate) fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    // Without a time-out a poll would end at the first log line, in front of the error that says what is wrong.
+    while consumer.poll(Duration::from_millis(20)).is_some() {}
 }
 
 /// Waits until the cluster answers, whatever it says.

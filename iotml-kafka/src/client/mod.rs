@@ -11,7 +11,7 @@ mod refusal;
 mod reports;
 
 pub(crate) use class::{Verdict, verdict};
-pub(crate) use connect::{ConnectError, reach};
+pub(crate) use connect::{ConnectError, reach, serve};
 pub(crate) use member::{CallError, GroupMember};
 pub use properties::KafkaProperties;
 pub(crate) use properties::Rule;

@@ -1,7 +1,6 @@
 //! Questions to the broker: which partitions there are, and which offsets they hold.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use iotml_core::error::{BoxError, ConfigError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,7 +12,7 @@ use super::LogError;
 use super::config::Settings;
 use super::context::LogContext;
 use super::range::{LogRange, Select, Span, last};
-use crate::client::{ConnectError, reach};
+use crate::client::{ConnectError, reach, serve};
 
 /// One client and the topic it asks about.
 pub(super) struct Ask<'a> {
@@ -33,7 +32,7 @@ impl Ask<'_> {
     /// What the broker says of the topic. Waits for a broker, at most the configured time.
     pub fn facts(&self) -> Result<Facts, LogError> {
         let Settings { config, .. } = self.settings;
-        let serve = || drop(self.consumer.poll(Duration::ZERO));
+        let serve = || serve(self.consumer);
         let (client, reports) = (self.consumer.client(), &self.consumer.context().reports);
         let metadata = reach(client, reports, serve, (&config.kafka, Some(&config.topic), config.connect_timeout.0));
         let metadata = metadata.map_err(|error| {

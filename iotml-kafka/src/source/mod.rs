@@ -35,7 +35,7 @@ use self::fetch::Fetcher;
 use self::handover::Handover;
 use self::lanes::Lanes;
 use self::metrics::SourceMetrics;
-use crate::client::{ConnectError, GroupMember, reach};
+use crate::client::{ConnectError, GroupMember, reach, serve};
 
 /// Reads topics of Kafka as a member of a consumer group.
 ///
@@ -238,8 +238,7 @@ fn connect(settings: &Settings) -> Result<FetchConsumer, SourceError> {
         .map_err(|error| SourceError::fatal_from("the Kafka consumer cannot be made", error))?;
     let patience = settings.config.connect_timeout.0;
     let names = if settings.config.topics_regex.is_some() { &[] } else { settings.subscription.as_slice() };
-    // Without a time-out a poll would end at the first log line, in front of the error that says what is wrong.
-    let serve = || while consumer.poll(std::time::Duration::from_millis(20)).is_some() {};
+    let serve = || serve(&consumer);
     let ask = |topic: Option<&str>| {
         reach(consumer.client(), &consumer.context().reports, serve, (&settings.config.kafka, topic, patience))
     };

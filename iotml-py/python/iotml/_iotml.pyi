@@ -141,7 +141,7 @@ class EmbeddedKafka:
     """
     def __enter__(self, /) -> EmbeddedKafka: ...
     def __exit__(self, /, *_error: object) -> None: ...
-    def __new__(cls, /, topics: dict[str, int] = ...) -> EmbeddedKafka:
+    def __new__(cls, /, topics: "dict[str, int]" = ...) -> EmbeddedKafka:
         """
         `topics` are created, each with so many partitions.
         """
@@ -197,7 +197,7 @@ class FileRange:
         ``(path, start, end, size)`` of each file.
         """
     @classmethod
-    def from_dict(cls, /, document: dict[str, Any]) -> FileRange:
+    def from_dict(cls, /, document: "dict[str, Any]") -> FileRange:
         """
         The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
         """
@@ -224,13 +224,7 @@ class FileReader:
         """
         Raises `ConfigError` naming what is wrong with the options.
         """
-    def range(
-        self,
-        /,
-        *,
-        last: SupportsIndex | None = None,
-        offsets: dict[int, tuple[int, int]] | None = None,
-    ) -> FileRange:
+    def range(self, /, *, last: SupportsIndex | None = None, offsets: "dict[int, tuple[int, int]] | None" = None) -> FileRange:
         """
         The rows that are meant: all, the ``last`` so many, or ``(start, end)`` of each file by its number.
 
@@ -326,14 +320,12 @@ class LogRange:
     """
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
-    def __new__(
-        cls, /, topic: str, partitions: dict[int, tuple[int, int]], topic_id: str | None = None
-    ) -> LogRange: ...
+    def __new__(cls, /, topic: str, partitions: "dict[int, tuple[int, int]]", topic_id: str | None = None) -> LogRange: ...
     def __reduce__(self, /) -> tuple[type, tuple[str, dict[int, tuple[int, int]], str | None]]: ...
     def __repr__(self, /) -> str: ...
     def __str__(self, /) -> str: ...
     @classmethod
-    def from_dict(cls, /, document: dict[str, Any]) -> LogRange:
+    def from_dict(cls, /, document: "dict[str, Any]") -> LogRange:
         """
         The range that `to_dict` gave. Raises `ConfigError` naming what is wrong with it.
         """
@@ -411,7 +403,7 @@ class LogReader:
         last: SupportsIndex | None = None,
         start: SupportsIndex | None = None,
         end: SupportsIndex | None = None,
-        offsets: dict[int, tuple[int, int]] | None = None,
+        offsets: "dict[int, tuple[int, int]] | None" = None,
     ) -> LogRange:
         """
         The offsets that are meant, as of now; see `iotml.KafkaLog.range`. Times are milliseconds since 1970.

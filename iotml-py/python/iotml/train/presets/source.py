@@ -72,7 +72,8 @@ class Source:
             for at in range(0, len(self._rows), _BATCH):
                 yield self._rows[at : at + _BATCH]
             return
-        for element in self._rows.as_numpy_iterator():
+        # A call of a model costs as much as thousands of rows.
+        for element in self._rows.rebatch(_BATCH).as_numpy_iterator():
             # Nearly every row of a key is the row after some window, so these say what the rows are like.
             yield element if self._look_back is None else element[1]
 
