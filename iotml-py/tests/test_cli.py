@@ -42,7 +42,7 @@ def test_the_help_lists_every_command() -> None:
     listed = re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE)
     workers = ["run", "validate", "plugins", "graph", "schema"]
     remote = ["audit", "status", "pause", "resume", "restart", "leave"]
-    assert listed == [*workers, *remote, "replay", "demo", "simulate", "train", "export", "score", "help"]
+    assert listed == [*workers, *remote, "replay", "model", "demo", "simulate", "train", "export", "score", "help"]
     assert re.search(r"^  replay +Show dead letters", done.stdout, re.MULTILINE)
     assert cli("--version").stdout == f"iotml {iotml.__version__}\n"
     assert "--model" in cli("score", "--help").stdout
