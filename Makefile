@@ -22,7 +22,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: packages ## cars, bridge, scoring and alerts in one process; CARS= RATE= SECONDS= QOS= KAFKA=host:port MQTT=host:port
-	@IOTML_VENV=demo $(WITH_ENV) cargo run --locked --release -p iotml-examples --bin quickstart -- $(DEMO_FLAGS)
+	@IOTML_VENV=demo $(WITH_ENV) cargo run --locked --release -p iotml-examples --no-default-features --bin quickstart -- $(DEMO_FLAGS)
 
 test: packages ## all tests and examples against real servers, which it fetches, starts and stops; of Python what needs no TensorFlow
 	@$(WITH_ENV) deploy/run-tests
