@@ -83,9 +83,11 @@ impl Backend for Spooled {
             reader.spool.close();
             let ends_session = matches!(reader.leaving, Leaving::Cleared) && reader.spool.is_empty();
             let says_goodbye = closed.is_some();
-            let Reader { shared, link, spool, .. } = reader;
+            let Reader { shared, mut link, spool, .. } = reader;
             let ended = apart(async move {
-                if let Ok(client) = link.opened().await
+                // What became of a client that was still opening matters no more.
+                let _ = link.open().await;
+                if let Some(client) = &link.client
                     && says_goodbye
                 {
                     client.disconnect(&shared, ends_session).await;
@@ -129,7 +131,8 @@ async fn begin(
         }
     };
     let (connecting, client_id) = (shared.clone(), client_id.to_owned());
-    let mut link = Link::Opening(apart(async move { Client::connect(&connecting, &client_id, keep).await }));
+    let opening = apart(async move { Client::connect(&connecting, &client_id, keep).await });
+    let mut link = Link { opening: Some(opening), client: None };
     tokio::select! {
         biased;
         opened = link.open() => opened?,
@@ -138,28 +141,22 @@ async fn begin(
     Ok((spool, link))
 }
 
-/// A client, or one that is about to be.
-enum Link {
-    Opening(JoinHandle<Result<Client, Trouble>>),
-    Open(Client),
+/// A client, or one that is about to be; neither if it could not be opened.
+struct Link {
+    opening: Option<JoinHandle<Result<Client, Trouble>>>,
+    client: Option<Client>,
 }
 
 impl Link {
-    /// Waits until the client is connected and subscribed. Cancel-safe.
+    /// Waits until the client is connected and subscribed, or could not be. Cancel-safe.
     async fn open(&mut self) -> Result<(), Trouble> {
-        if let Self::Opening(opening) = self {
+        if let Some(opening) = &mut self.opening {
+            let opened = opening.await;
+            self.opening = None;
             let died = |error| Trouble::fatal_from("the client's thread died".into(), error);
-            *self = Self::Open(opening.await.map_err(died).flatten()?);
+            self.client = Some(opened.map_err(died).flatten()?);
         }
         Ok(())
-    }
-
-    /// The same, for the last time.
-    async fn opened(self) -> Result<Client, Trouble> {
-        match self {
-            Self::Opening(opening) => opening.await.unwrap_or_else(|_| Err(Trouble::fatal("the client's thread died"))),
-            Self::Open(client) => Ok(client),
-        }
     }
 }
 
@@ -257,7 +254,7 @@ impl Reader {
             }
             self.look_around().await;
             let is_leaving = !matches!(self.leaving, Leaving::No | Leaving::Cleared);
-            let is_opening = matches!(self.link, Link::Opening(_));
+            let is_opening = self.link.opening.is_some();
             tokio::select! {
                 opened = self.link.open(), if is_opening => opened.map_err(Trouble::into_source_error)?,
                 () = self.shared.inbox.room(), if full => {}
@@ -275,8 +272,8 @@ impl Reader {
 
     /// Goes on with taking leave, as far as that is possible now.
     async fn look_around(&mut self) {
-        match (&mut self.leaving, &self.link) {
-            (Leaving::Wanted, Link::Open(client)) => {
+        match (&mut self.leaving, &self.link.client) {
+            (Leaving::Wanted, Some(client)) => {
                 let (client, shared) = (client.clone(), self.shared.clone());
                 self.leaving = Leaving::Asked(apart(async move { client.unsubscribe(&shared).await }));
             }
