@@ -50,11 +50,13 @@ mod live;
 pub mod manifest;
 mod model;
 mod next_event;
+mod partitions;
 pub mod precheck;
 mod reconstruction;
 mod row_scorer;
 mod score;
 mod scorer;
+mod snapshot;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

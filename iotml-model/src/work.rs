@@ -64,26 +64,19 @@ impl Work {
         let output_width = if has_errors { n_features } else { signature.output.width() };
         let output_width = config.output.then_some(output_width);
 
-        let mut fields = vec![
-            (column::SCORE, DataType::Float32),
-            (column::THRESHOLD, DataType::Float32),
-            (column::ANOMALY, DataType::Boolean),
-            (column::MODEL, DataType::Utf8),
-            (column::MODEL_VERSION, DataType::Utf8),
-        ];
+        let mut fields = verdict_fields();
         if manifest.kind == Kind::Classifier {
             fields.push((column::LABEL, DataType::Utf8));
         }
         if config.feature_errors {
-            fields.push((column::FEATURE_ERRORS, numbers(n_features)));
+            fields.push(errors_field(n_features));
         }
         if let Some(width) = output_width {
             fields.push((column::OUTPUT, numbers(width)));
         }
-        let field = |(name, data_type)| Field::new(format!("{}{name}", config.prefix), data_type, true);
         Ok(Work {
             evaluation: Evaluation::new(manifest, signature, config.missing, wants, config.max_keys),
-            fields: fields.into_iter().map(field).collect(),
+            fields: prefixed(&config.prefix, fields),
             threshold: Constant::new(ConstantValue::Number(verdict.limit())),
             name: Constant::new(ConstantValue::Text(manifest.name.clone())),
             version: Constant::new(ConstantValue::Text(manifest.version.clone())),
@@ -107,8 +100,7 @@ impl Work {
         let labels = [("model", name.as_str()), ("version", version.as_str()), ("engine", model.engine())];
         self.info = metrics.gauge(INFO, "The model in service.", &labels);
         self.rows = metrics.counter(ROWS, "Rows scored.", &labels[..2]);
-        let help = "Rows whose verdict is that they are anomalies.";
-        self.anomalies = metrics.counter(ANOMALIES, help, &labels[..2]);
+        self.anomalies = anomalies(metrics, &labels[..2]);
     }
 
     /// It is in service.
@@ -171,6 +163,36 @@ impl Work {
 const INFO: &str = "iotml_score_model_info";
 const ROWS: &str = "iotml_score_rows";
 const ANOMALIES: &str = "iotml_score_anomalies";
+
+/// A column that a scorer appends: its name without the prefix, and its type.
+type Column = (&'static str, DataType);
+
+/// The columns that every model appends.
+pub(crate) fn verdict_fields() -> Vec<Column> {
+    vec![
+        (column::SCORE, DataType::Float32),
+        (column::THRESHOLD, DataType::Float32),
+        (column::ANOMALY, DataType::Boolean),
+        (column::MODEL, DataType::Utf8),
+        (column::MODEL_VERSION, DataType::Utf8),
+    ]
+}
+
+/// The squared error of each feature.
+pub(crate) fn errors_field(n_features: usize) -> Column {
+    (column::FEATURE_ERRORS, numbers(n_features))
+}
+
+/// Fields with the prefix that is configured.
+pub(crate) fn prefixed(prefix: &str, columns: Vec<Column>) -> Vec<Field> {
+    let field = |(name, data_type)| Field::new(format!("{prefix}{name}"), data_type, true);
+    columns.into_iter().map(field).collect()
+}
+
+/// Counts verdicts, under the labels of a model and its version.
+pub(crate) fn anomalies(metrics: &Metrics, labels: &[(&str, &str)]) -> Counter {
+    metrics.counter(ANOMALIES, "Rows whose verdict is that they are anomalies.", labels)
+}
 
 /// The batch with `arrays` appended, without the rows that could not be scored.
 pub(crate) fn append(

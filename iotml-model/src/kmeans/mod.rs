@@ -18,23 +18,22 @@ mod snapshot;
 
 pub use config::{KMeansScorerConfig, KMeansThreshold, Learn};
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use iotml_core::arrow::array::{Array as _, ArrayRef, BooleanArray, Float32Array};
-use iotml_core::arrow::datatypes::{DataType, Field};
 use iotml_core::async_trait;
-use iotml_core::batch::{Batch, Lane, LaneInfo, StageOutput};
+use iotml_core::batch::{Batch, LaneInfo, StageOutput};
 use iotml_core::error::{Cause, ConfigError, Reason};
 use iotml_core::metrics::Counter;
 use iotml_core::pipeline::TaskContext;
-use iotml_core::score::{ScoreError, Scorer, column};
+use iotml_core::score::{ScoreError, Scorer};
 use iotml_core::state::{StateError, Stateful};
 
-use crate::columns::{Appender, Constant, ConstantValue, numbers};
+use crate::columns::{Appender, Constant, ConstantValue};
 use crate::feature::{BadRow, FeatureSpec};
 use crate::next_event::fingerprint;
-use crate::work::{append, list};
+use crate::partitions::Partitions;
+use crate::work::{anomalies, append, errors_field, list, prefixed, verdict_fields};
 use learner::{Learner, Method, Seen};
 
 /// Scores rows by their distance to centres that it learns from them; see the [module](self).
@@ -55,8 +54,7 @@ pub struct KMeansScorer {
 struct Learners {
     method: Method,
     fingerprint: u64,
-    partitions: BTreeMap<Arc<str>, Learner>,
-    lanes: HashMap<Lane, Arc<str>>,
+    partitions: Partitions<Learner>,
 }
 
 impl KMeansScorer {
@@ -67,26 +65,18 @@ impl KMeansScorer {
     pub fn new(config: KMeansScorerConfig) -> Result<Self, ConfigError> {
         let manifest = config.check()?;
         let n_features = manifest.features.len();
-        let mut fields = vec![
-            (column::SCORE, DataType::Float32),
-            (column::THRESHOLD, DataType::Float32),
-            (column::ANOMALY, DataType::Boolean),
-            (column::MODEL, DataType::Utf8),
-            (column::MODEL_VERSION, DataType::Utf8),
-        ];
+        let mut fields = verdict_fields();
         if config.feature_errors {
-            fields.push((column::FEATURE_ERRORS, numbers(n_features)));
+            fields.push(errors_field(n_features));
         }
-        let field = |(name, data_type)| Field::new(format!("{}{name}", config.prefix), data_type, true);
         Ok(KMeansScorer {
             spec: FeatureSpec::new(&manifest.features, config.missing),
             learners: Learners {
                 method: config.method(),
                 fingerprint: fingerprint(&manifest),
-                partitions: BTreeMap::new(),
-                lanes: HashMap::new(),
+                partitions: Partitions::new(),
             },
-            appender: Appender::new(fields.into_iter().map(field).collect()),
+            appender: Appender::new(prefixed(&config.prefix, fields)),
             name: Constant::new(ConstantValue::Text(config.name.clone())),
             version: Constant::new(ConstantValue::Text(config.version.clone())),
             labels: [("model", config.name), ("version", config.version)],
@@ -102,8 +92,7 @@ impl KMeansScorer {
 impl Scorer for KMeansScorer {
     async fn open(&mut self, task: &TaskContext) -> Result<(), ScoreError> {
         let labels = self.labels.each_ref().map(|(key, value)| (*key, value.as_str()));
-        let help = "Rows whose verdict is that they are anomalies.";
-        self.anomalies = task.metrics.counter("iotml_score_anomalies", help, &labels);
+        self.anomalies = anomalies(&task.metrics, &labels);
         Ok(())
     }
 
@@ -154,14 +143,10 @@ impl Learners {
                 seen.push(Seen::default());
                 continue;
             }
-            let partition = self.lanes.get(&batch.raw().lane(batch.origin(row)));
-            let partition: &str = partition.map_or("", |partition| partition);
-            let learner = match self.partitions.get_mut(partition) {
-                Some(learner) => learner,
-                None => self.partitions.entry(Arc::from(partition)).or_default(),
-            };
+            let lane = batch.raw().lane(batch.origin(row));
             let errors = errors.get_mut(row * n_features..(row + 1) * n_features).unwrap_or_default();
-            seen.push(learner.see(&self.method, values, errors).unwrap_or_else(|| {
+            let see = |learner: &mut Learner| learner.see(&self.method, values, errors);
+            seen.push(self.partitions.with(Some(lane), Learner::default, see).unwrap_or_else(|| {
                 let cause = Cause::new(Reason::OutOfRange, "row is too far from every centre to have a distance");
                 bad.push(BadRow { row, cause });
                 Seen::default()
@@ -173,11 +158,7 @@ impl Learners {
 
 impl Stateful for Learners {
     fn assigned(&mut self, lanes: &[LaneInfo]) {
-        for info in lanes {
-            // The partition's former lane is gone for good.
-            self.lanes.retain(|_, partition| *partition != info.partition);
-            self.lanes.insert(info.lane, info.partition.clone());
-        }
+        self.partitions.assigned(lanes);
     }
 
     fn snapshot(&self, partition: &str) -> Result<Option<Vec<u8>>, StateError> {
@@ -186,18 +167,12 @@ impl Stateful for Learners {
     }
 
     fn restore(&mut self, partition: &str, snapshot: &[u8]) -> Result<(), StateError> {
-        match snapshot::read(snapshot, &self.method, self.fingerprint)? {
-            Some(learner) => _ = self.partitions.insert(Arc::from(partition), learner),
-            None => {
-                tracing::warn!(partition, "the snapshot is of other features or centres and is dropped");
-                self.partitions.remove(partition);
-            }
-        }
+        let learner = snapshot::read(snapshot, &self.method, self.fingerprint)?;
+        self.partitions.restore(partition, learner, "other features or centres");
         Ok(())
     }
 
     fn forget(&mut self, partition: &str) {
-        self.partitions.remove(partition);
-        self.lanes.retain(|_, of| **of != *partition);
+        self.partitions.forget(partition);
     }
 }

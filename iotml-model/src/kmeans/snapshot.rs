@@ -1,29 +1,25 @@
 //! What a partition has learnt, as bytes.
 //!
-//! Layout, all little-endian: magic `IMKM`, version u8, fingerprint u64, n_features u32, n_centres u32, then what follows by a
-//! u8: 0, the number of rows u64 and the rows as f32; or 1, the limit f32, rows since the centres moved u64, the centres as f32,
-//! their weights as f64, the sums as f64, the counts as u32, the weight of the next score f64, the number of bins of scores
-//! u32, and for each its number u16 and its weight f64.
+//! Layout, all little-endian: the head (`IMKM`) with n_features and n_centres, then what follows by a u8: 0, the number of rows
+//! u64 and the rows as f32; or 1, the limit f32, rows since the centres moved u64, the centres as f32, their weights as f64, the
+//! sums as f64, the counts as u32, the weight of the next score f64, the number of bins of scores u32, and for each its number
+//! u16 and its weight f64.
 
 use iotml_core::state::StateError;
-use prost::bytes::{Buf, TryGetError};
+use prost::bytes::Buf;
 
 use super::clusters::Clusters;
 use super::learner::{Learner, Method, Rule, Warm};
 use super::quantile::RunningQuantile;
+use crate::snapshot::{Head, Layout, cut, end, truncated};
 
-const MAGIC: &[u8; 4] = b"IMKM";
-const VERSION: u8 = 1;
+const LAYOUT: Layout = Layout { magic: b"IMKM", version: 1, of: "k-means" };
 const WARMING: u8 = 0;
 const WARM: u8 = 1;
 
 pub(super) fn write(learner: &Learner, method: &Method, fingerprint: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    out.extend_from_slice(MAGIC);
-    out.push(VERSION);
-    out.extend_from_slice(&fingerprint.to_le_bytes());
-    out.extend_from_slice(&(method.n_features as u32).to_le_bytes());
-    out.extend_from_slice(&(method.n_centres as u32).to_le_bytes());
+    LAYOUT.write(head(method, fingerprint), &mut out);
     match learner {
         Learner::Warming(rows) => {
             out.push(WARMING);
@@ -52,37 +48,26 @@ pub(super) fn write(learner: &Learner, method: &Method, fingerprint: u64) -> Vec
 
 /// Reads it back; `None` if it is sound but of other features or another number of centres.
 pub(super) fn read(mut bytes: &[u8], method: &Method, fingerprint: u64) -> Result<Option<Learner>, StateError> {
-    let wrong = |reason: String| Err(StateError::Snapshot(reason));
-    let mut magic = [0; 4];
-    bytes.try_copy_to_slice(&mut magic).map_err(truncated)?;
-    if &magic != MAGIC {
-        return wrong("it is not one of k-means".to_owned());
-    }
-    let version = bytes.try_get_u8().map_err(truncated)?;
-    if version != VERSION {
-        return wrong(format!("its version is {version}, but only {VERSION} is known"));
-    }
-    let found = bytes.try_get_u64_le().map_err(truncated)?;
-    let n_features = bytes.try_get_u32_le().map_err(truncated)? as usize;
-    let n_centres = bytes.try_get_u32_le().map_err(truncated)? as usize;
-    if (found, n_features, n_centres) != (fingerprint, method.n_features, method.n_centres) {
+    if LAYOUT.read(&mut bytes)? != head(method, fingerprint) {
         return Ok(None);
     }
     let learner = match bytes.try_get_u8().map_err(truncated)? {
         WARMING => {
             let n_rows = bytes.try_get_u64_le().map_err(truncated)?;
             // More than are seen now: the configuration asks for fewer, and the next row ends the warm-up.
-            let n_values = usize::try_from(n_rows).ok().and_then(|n_rows| n_rows.checked_mul(n_features));
+            let n_values = usize::try_from(n_rows).ok().and_then(|n_rows| n_rows.checked_mul(method.n_features));
             let n_values = n_values.filter(|n_values| *n_values <= bytes.len() / 4).ok_or_else(cut)?;
             Learner::Warming(floats(&mut bytes, n_values)?)
         }
         WARM => Learner::Warm(Box::new(warm(&mut bytes, method)?)),
-        other => return wrong(format!("it has the unknown part {other}")),
+        other => return Err(StateError::Snapshot(format!("it has the unknown part {other}"))),
     };
-    if !bytes.is_empty() {
-        return wrong(format!("{} bytes are left over", bytes.len()));
-    }
+    end(bytes)?;
     Ok(Some(learner))
+}
+
+fn head(method: &Method, fingerprint: u64) -> Head {
+    Head { fingerprint, sizes: [method.n_features, method.n_centres] }
 }
 
 fn warm(bytes: &mut &[u8], method: &Method) -> Result<Warm, StateError> {
@@ -126,12 +111,4 @@ fn doubles(bytes: &mut &[u8], n: usize) -> Result<Vec<f64>, StateError> {
 
 fn finite<T>(value: T, is_finite: bool) -> Result<T, StateError> {
     if is_finite { Ok(value) } else { Err(StateError::Snapshot("a number in it is not finite".to_owned())) }
-}
-
-fn truncated(_: TryGetError) -> StateError {
-    cut()
-}
-
-fn cut() -> StateError {
-    StateError::Snapshot("it ends in the middle of a field".to_owned())
 }

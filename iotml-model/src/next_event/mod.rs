@@ -3,10 +3,7 @@
 mod snapshot;
 mod table;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
-use iotml_core::batch::{Lane, LaneInfo};
+use iotml_core::batch::LaneInfo;
 use iotml_core::error::{Cause, Reason};
 use iotml_core::state::{StateError, Stateful};
 
@@ -14,6 +11,7 @@ use crate::engine::Engine;
 use crate::evaluation::{EvaluationError, Input, Keys, Pass, Wants};
 use crate::feature::{BadRow, FeatureSpec};
 use crate::manifest::Manifest;
+use crate::partitions::Partitions;
 use crate::precheck::Signature;
 use crate::reconstruction::{mean_squared_error, squared_error};
 use table::Table;
@@ -27,8 +25,7 @@ pub(crate) struct Windows {
     shape: WindowShape,
     fingerprint: u64,
     max_keys: usize,
-    partitions: BTreeMap<Arc<str>, Table>,
-    lanes: HashMap<Lane, Arc<str>>,
+    partitions: Partitions<Table>,
     rows: Vec<f32>,
     asked: Vec<f32>,
     asked_rows: Vec<usize>,
@@ -53,8 +50,7 @@ impl Windows {
             shape: WindowShape { look_back: signature.look_back.unwrap_or(1), n_features: signature.n_features },
             fingerprint: fingerprint(manifest),
             max_keys,
-            partitions: BTreeMap::new(),
-            lanes: HashMap::new(),
+            partitions: Partitions::new(),
             rows: Vec::new(),
             asked: Vec::new(),
             asked_rows: Vec::new(),
@@ -66,12 +62,7 @@ impl Windows {
         if (old.fingerprint, old.shape) != (self.fingerprint, self.shape) {
             return;
         }
-        for (partition, table) in std::mem::take(&mut old.partitions) {
-            match self.partitions.get_mut(&partition) {
-                Some(known) => known.inherit(table),
-                None => _ = self.partitions.insert(partition, table),
-            }
-        }
+        self.partitions.inherit(&mut old.partitions, Table::inherit);
     }
 
     /// Forgets all keys.
@@ -140,19 +131,16 @@ impl Windows {
                 pass.bad.push(BadRow { row, cause });
                 continue;
             };
-            let partition = keys.lane(row).and_then(|lane| self.lanes.get(&lane));
-            let partition: &str = partition.map_or("", |partition| partition);
-            let table = match self.partitions.get_mut(partition) {
-                Some(table) => table,
-                None => self.partitions.entry(Arc::from(partition)).or_insert_with(|| Table::new(self.max_keys)),
-            };
-            let window = table.window(key);
-            if window.len() == self.shape.len() {
-                self.asked.extend_from_slice(window);
-                self.asked_rows.push(row);
-            }
-            let n_features = self.shape.n_features;
-            push(window, &self.rows[row * n_features..(row + 1) * n_features], self.shape);
+            let new = || Table::new(self.max_keys);
+            self.partitions.with(keys.lane(row), new, |table| {
+                let window = table.window(key);
+                if window.len() == self.shape.len() {
+                    self.asked.extend_from_slice(window);
+                    self.asked_rows.push(row);
+                }
+                let n_features = self.shape.n_features;
+                push(window, &self.rows[row * n_features..(row + 1) * n_features], self.shape);
+            });
         }
     }
 }
@@ -174,11 +162,7 @@ pub(crate) fn fingerprint(manifest: &Manifest) -> u64 {
 
 impl Stateful for Windows {
     fn assigned(&mut self, lanes: &[LaneInfo]) {
-        for info in lanes {
-            // The partition's former lane is gone for good.
-            self.lanes.retain(|_, partition| *partition != info.partition);
-            self.lanes.insert(info.lane, info.partition.clone());
-        }
+        self.partitions.assigned(lanes);
     }
 
     fn snapshot(&self, partition: &str) -> Result<Option<Vec<u8>>, StateError> {
@@ -188,18 +172,11 @@ impl Stateful for Windows {
 
     fn restore(&mut self, partition: &str, snapshot: &[u8]) -> Result<(), StateError> {
         let table = snapshot::read(snapshot, self.shape, self.fingerprint, self.max_keys)?;
-        match table {
-            Some(table) => _ = self.partitions.insert(Arc::from(partition), table),
-            None => {
-                tracing::warn!(partition, "the snapshot is of a model with other features and is dropped");
-                self.partitions.remove(partition);
-            }
-        }
+        self.partitions.restore(partition, table, "a model with other features");
         Ok(())
     }
 
     fn forget(&mut self, partition: &str) {
-        self.partitions.remove(partition);
-        self.lanes.retain(|_, of| **of != *partition);
+        self.partitions.forget(partition);
     }
 }

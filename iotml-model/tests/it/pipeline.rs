@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use iotml_core::arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch};
+use iotml_core::arrow::array::{Array, AsArray};
 use iotml_core::arrow::datatypes::Float32Type;
-use iotml_core::batch::{Batch, Message, Messages, RawBatch, StageOutput};
-use iotml_core::decode::{DecodeError, Decoder};
+use iotml_core::batch::{Batch, Message, Messages};
 use iotml_core::encode::{EncodeError, Encoded, Encoder, envelope};
 use iotml_core::error::ConfigError;
 use iotml_core::metrics::Metrics;
@@ -16,19 +15,7 @@ use iotml_model::manifest::{ManifestBuilder, embed};
 use iotml_model::testing::scaled_copy;
 use iotml_model::{EngineChoice, GoldenRule, Kind, Manifest, OnnxScorer, OnnxScorerConfig};
 
-use crate::setup::engines;
-
-/// One number per message as text, into the column `a`.
-struct Numbers;
-
-impl Decoder for Numbers {
-    fn decode(&mut self, raw: &Arc<RawBatch>) -> Result<StageOutput, DecodeError> {
-        let text = |row| String::from_utf8_lossy(raw.messages().payload(row).unwrap_or_default()).into_owned();
-        let values: Float32Array = (0..raw.len()).map(|row| text(row).parse::<f32>().ok()).collect();
-        let columns = RecordBatch::try_from_iter([("a", Arc::new(values) as ArrayRef)]).unwrap();
-        Ok(StageOutput::all(Batch::decoded(raw.clone(), (0..raw.len() as u32).collect(), columns)))
-    }
-}
+use crate::setup::{Numbers, engines};
 
 /// The score as text.
 struct Scores;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Once};
 use iotml_core::arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch};
 use iotml_core::arrow::datatypes::Float32Type;
 use iotml_core::batch::{Batch, Coordinate, Lane, Message, Position, RawBatch, RawMessage, StageOutput};
+use iotml_core::decode::{DecodeError, Decoder};
 use iotml_core::score::Scorer;
 use iotml_model::manifest::ManifestBuilder;
 use iotml_model::testing::OnnxBuilder;
@@ -143,4 +144,37 @@ pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
         let difference = (found - expected).abs();
         assert!(difference <= tolerance, "number {at} is {found}, not {expected}");
     }
+}
+
+/// One number per message as text, into the column `a`.
+pub struct Numbers;
+
+impl Decoder for Numbers {
+    fn decode(&mut self, raw: &Arc<RawBatch>) -> Result<StageOutput, DecodeError> {
+        let text = |row| String::from_utf8_lossy(raw.messages().payload(row).unwrap_or_default()).into_owned();
+        let values: Float32Array = (0..raw.len()).map(|row| text(row).parse::<f32>().ok()).collect();
+        let columns = RecordBatch::try_from_iter([("a", Arc::new(values) as ArrayRef)]).unwrap();
+        Ok(StageOutput::all(Batch::decoded(raw.clone(), (0..raw.len() as u32).collect(), columns)))
+    }
+}
+
+/// Restores `whole`, the snapshot of a scorer's partition `cars-0`, cut, lengthened, and with every byte changed: each is an error
+/// or a snapshot of its own, which `try_out` may score with on the partition `cars-1`, and never a panic.
+pub fn try_damaged_snapshots<S: Scorer>(scorer: &mut S, whole: &[u8], mut try_out: impl FnMut(&mut S)) {
+    for end in 0..whole.len() {
+        assert!(scorer.state().unwrap().restore("cars-0", &whole[..end]).is_err(), "cut at {end}");
+    }
+    let longer = [whole, &[0]].concat();
+    assert!(scorer.state().unwrap().restore("cars-0", &longer).is_err());
+    for at in 0..whole.len() {
+        let mut flipped = whole.to_vec();
+        flipped[at] ^= 0xff;
+        if scorer.state().unwrap().restore("cars-1", &flipped).is_ok() {
+            try_out(scorer);
+        }
+    }
+    let mut unknown = whole.to_vec();
+    unknown[4] = 99;
+    let error = scorer.state().unwrap().restore("cars-0", &unknown).unwrap_err().to_string();
+    assert!(error.contains("version is 99"), "{error}");
 }
