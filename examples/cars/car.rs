@@ -4,6 +4,7 @@ use crate::{
     FleetConfig,
     drive::Drive,
     fault::{Fault, FaultKind},
+    firmware::Firmware,
     noise::Noise,
     reading::{N_FIELDS, Reading},
     vehicle::Vehicle,
@@ -23,6 +24,7 @@ pub struct Car {
     tick: u64,
     start_time: u64,
     seconds_per_tick: u32,
+    update_at: Option<u64>,
     noise: Noise,
     vehicle: Vehicle,
     drive: Drive,
@@ -55,6 +57,7 @@ impl Car {
             tick: 0,
             start_time: config.start_time,
             seconds_per_tick: config.seconds_per_tick.max(1),
+            update_at: config.update_at,
             noise,
             vehicle,
             drive,
@@ -142,6 +145,10 @@ impl Car {
         };
         let (v, a) = (self.drive.speed, self.drive.acceleration);
         let running = !self.drive.is_charging();
+        let firmware = match self.update_at {
+            Some(tick) if self.tick >= tick => Firmware::updated(),
+            _ => Firmware::factory(self.vehicle.firmware),
+        };
         let vibration = if running { 60.0 + self.vehicle.vibration_mv_per_mps * v } else { 0.0 };
         let (idle_flow, full_flow) = self.vehicle.air_flow;
         let density = 293.0 / (273.0 + self.ambient);
@@ -157,9 +164,9 @@ impl Car {
         };
         let tyres: [f64; 4] = std::array::from_fn(|at| tyre(self.vehicle.tyre_psi[at]) - leaking(at));
         let (vibration, coolant, volts) = (
-            vibration + offset(FaultKind::EngineVibration),
-            self.coolant + offset(FaultKind::CoolantOverheating),
-            volts - offset(FaultKind::BatterySag),
+            firmware.vibration_gain * vibration + offset(FaultKind::EngineVibration),
+            self.coolant + firmware.coolant_offset + offset(FaultKind::CoolantOverheating),
+            volts + firmware.voltage_offset - offset(FaultKind::BatterySag),
         );
 
         let noise = &mut self.noise;
@@ -188,7 +195,7 @@ impl Car {
             shaken[1],
             shaken[2],
             shaken[3],
-            self.vehicle.firmware as f32,
+            firmware.version as f32,
         ];
         let developed = self.fault.filter(|_| shows && level >= 1.0).map(|fault| fault.kind);
         (values, developed)

@@ -15,12 +15,21 @@ pub struct FleetConfig {
     pub seconds_per_tick: u32,
     /// Event time of the first reading, seconds since 1970.
     pub start_time: u64,
+    /// The reading from which on all cars have a new firmware, which shifts some sensors and is no fault; `None` for never.
+    pub update_at: Option<u64>,
 }
 
 impl Default for FleetConfig {
-    /// 1,000 cars of seed 1, one reading per simulated second, the default faults.
+    /// 1,000 cars of seed 1, one reading per simulated second, the default faults, never updated.
     fn default() -> Self {
-        Self { seed: 1, n_cars: 1_000, faults: FaultPlan::default(), seconds_per_tick: 1, start_time: 1_767_225_600 }
+        Self {
+            seed: 1,
+            n_cars: 1_000,
+            faults: FaultPlan::default(),
+            seconds_per_tick: 1,
+            start_time: 1_767_225_600,
+            update_at: None,
+        }
     }
 }
 

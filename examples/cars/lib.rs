@@ -43,6 +43,7 @@ mod default_network;
 pub mod demo;
 mod drive;
 mod fault;
+mod firmware;
 mod fleet;
 pub mod json;
 pub mod mqtt;

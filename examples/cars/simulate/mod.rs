@@ -61,6 +61,9 @@ struct FleetArguments {
     /// Simulated seconds between two readings of a car; 10 in the reference scenario.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600))]
     tick_seconds: u32,
+    /// Reading from which on all cars have a new firmware, which shifts some sensors and is no fault.
+    #[arg(long, value_name = "READING")]
+    update_at: Option<u64>,
 }
 
 impl FleetArguments {
@@ -73,6 +76,7 @@ impl FleetArguments {
             n_cars: self.cars,
             faults,
             seconds_per_tick: self.tick_seconds,
+            update_at: self.update_at,
             ..FleetConfig::default()
         };
         Fleet::new(&config)
