@@ -3,13 +3,14 @@
 
 mod bare;
 mod compare;
-mod delivery;
 mod fill;
 mod measure;
 mod model;
 mod pipeline;
 mod plan;
 mod read;
+mod rollout;
+mod turns;
 
 use std::process::{Command, ExitCode};
 
@@ -42,6 +43,8 @@ enum Step {
     Compare,
     /// Fill the topic, and run the iotml pipeline with either guarantee of delivery in turns.
     Delivery,
+    /// The same with one model, with a canary, and with a shadow, which it follows on a topic.
+    Rollouts,
     /// Only read and decode the topic: rdkafka's poll loop, by hand.
     ReadBare,
     /// The same with the log reader, the decoder and the feature matrix of iotml.
@@ -55,7 +58,8 @@ fn main() -> ExitCode {
         Some(Step::Bare) => measure::measured(|| bare::run(&plan)),
         Some(Step::Iotml) => measure::measured(|| pipeline::run(&plan)),
         Some(Step::Compare) => compare::run(&plan),
-        Some(Step::Delivery) => delivery::run(&plan),
+        Some(Step::Delivery) => turns::delivery(&plan),
+        Some(Step::Rollouts) => turns::rollouts(&plan),
         Some(Step::ReadBare) => measure::measured(|| read::bare(&plan)),
         Some(Step::ReadLog) => measure::measured(|| read::log(&plan)),
         None => all(&plan),

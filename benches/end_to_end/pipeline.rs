@@ -10,7 +10,8 @@ use iotml_core::plugin::config::Config;
 
 use crate::Failure;
 use crate::measure::Done;
-use crate::plan::Plan;
+use crate::plan::{Plan, Rollouts};
+use crate::rollout;
 
 pub fn run(plan: &Plan) -> Result<Done, Failure> {
     let mut registry = Registry::with_core();
@@ -37,7 +38,15 @@ fn configuration(plan: &Plan) -> String {
     let Plan { kafka, registry, prefix, model, .. } = plan;
     let (input, output) = (plan.input(), plan.output("iotml"));
     let guarantee = if plan.exactly_once { "exactly_once" } else { "at_least_once" };
-    let model = model.display();
+    let scorer = match plan.rollouts {
+        None => format!("model = \"{}\"", model.display()),
+        Some(_) => following(plan),
+    };
+    let shadow = match plan.rollouts {
+        Some(Rollouts::Shadow) => route("shadow", &plan.output("shadow"), kafka, "shadow = true"),
+        _ => String::new(),
+    };
+    let predictions = route("predictions", &output, kafka, "");
     format!(
         r#"
 [pipeline]
@@ -61,15 +70,37 @@ url = "{registry}"
 
 [score]
 type = "onnx"
-model = "{model}"
+{scorer}
 
+{predictions}
+{shadow}
+"#
+    )
+}
+
+fn following(plan: &Plan) -> String {
+    let (name, kafka) = (rollout::NAME, &plan.kafka);
+    let (models, status) = (plan.output("models"), plan.output("status"));
+    format!(
+        r#"
+[score.follow]
+name = "{name}"
+feed = {{ type = "kafka", topic = "{models}", status_topic = "{status}", kafka = {{ "bootstrap.servers" = "{kafka}" }} }}
+"#
+    )
+}
+
+fn route(name: &str, topic: &str, kafka: &str, more: &str) -> String {
+    format!(
+        r#"
 [[route]]
-name = "predictions"
+name = "{name}"
 encode = {{ type = "json", columns = ["score", "anomaly"] }}
+{more}
 
 [route.sink]
 type = "kafka"
-topic = "{output}"
+topic = "{topic}"
 
 [route.sink.kafka]
 "bootstrap.servers" = "{kafka}"

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -38,9 +38,23 @@ pub struct Plan {
     /// The pipeline delivers exactly once.
     #[arg(long, global = true)]
     pub exactly_once: bool,
+    /// The pipeline follows models on a topic.
+    #[arg(long, global = true)]
+    pub rollouts: Option<Rollouts>,
     /// Rows scored at once.
     #[arg(long, default_value_t = 1_000, global = true)]
     pub batch: usize,
+}
+
+/// What is announced beside the model that scores all rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rollouts {
+    /// Nothing.
+    Full,
+    /// A canary of 10 % of the keys.
+    Canary,
+    /// A shadow.
+    Shadow,
 }
 
 fn fresh_prefix() -> String {
@@ -76,6 +90,8 @@ impl Plan {
             ("--batch", self.batch.to_string()),
         ]);
         let flag = self.exactly_once.then(|| "--exactly-once".to_owned());
+        let rollouts = self.rollouts.and_then(|rollouts| rollouts.to_possible_value());
+        let flag = flag.into_iter().chain(rollouts.map(|value| format!("--rollouts={}", value.get_name())));
         pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).chain(flag).collect()
     }
 
