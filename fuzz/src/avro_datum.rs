@@ -27,8 +27,7 @@ pub fn avro_datum(data: &[u8]) {
         let mut rest = *message;
         let oracle = from_avro_datum(&schema, &mut rest, None);
         match (fate, oracle) {
-            // It reads a text that is not there any more as null, where the schema has none.
-            (Fate::Rejected(_), Ok(value)) if !value.validate(&schema) => {}
+            (Fate::Rejected(_), Ok(_)) if is_cut_off(&schema, message) => {}
             (Fate::Kept(row), Ok(value)) => {
                 assert!(rest.is_empty(), "kept with {} bytes left over: {}", rest.len(), made.json);
                 let mut wanted = BTreeMap::new();
@@ -44,6 +43,14 @@ pub fn avro_datum(data: &[u8]) {
             (Fate::Rejected(_), Err(_)) => {}
         }
     }
+}
+
+/// Whether a datum goes on behind the message: apache-avro reads a text or a union that is not there any more as null.
+fn is_cut_off(schema: &Schema, message: &[u8]) -> bool {
+    let behind = [0; 16];
+    let longer = [message, &behind].concat();
+    let mut rest = longer.as_slice();
+    from_avro_datum(schema, &mut rest, None).is_err() || rest.len() < behind.len()
 }
 
 /// A schema in the making.

@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float32]
 Rows: TypeAlias = Any
 
 _BATCH = 65_536
+#: Rows scaled at once in a tf.data pipeline, of which a step costs the same however few they are.
+_SCALED_ROWS = 16_384
 
 
 class Source:
@@ -65,7 +67,9 @@ class Source:
         tf = needed("tensorflow", purpose="training", install="iotml[tensorflow]")
         # Told how long it is, Keras needs no epoch to find out; and a log that changed in between does not pass unseen.
         length = tf.data.experimental.assert_cardinality(-(-self.statistics.n_rows // batch))
-        return self._rows.rebatch(batch).map(_scaled(features, self._look_back)).apply(length).prefetch(2)
+        at_once = max(_SCALED_ROWS // (self._look_back or 1), 1)
+        scaled = self._rows.rebatch(at_once).map(_scaled(features, self._look_back))
+        return scaled.rebatch(batch).apply(length).prefetch(2)
 
     def _raw(self) -> Iterator[FloatArray]:
         if self._is_array:
