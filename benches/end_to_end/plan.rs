@@ -53,8 +53,10 @@ pub enum Rollouts {
     Full,
     /// A canary of 10 % of the keys.
     Canary,
-    /// A shadow.
+    /// A shadow, whose scores are written to a topic of its own.
     Shadow,
+    /// A shadow without a route: it scores, and nobody reads it.
+    Unread,
 }
 
 fn fresh_prefix() -> String {

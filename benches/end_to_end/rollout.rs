@@ -24,7 +24,7 @@ pub fn announce(plan: &Plan, rollouts: Rollouts) -> Result<(), Failure> {
     match rollouts {
         Rollouts::Full => {}
         Rollouts::Canary => set.announce(version("2", Rollout::Canary { percent: 10.0 })),
-        Rollouts::Shadow => set.announce(version("2", Rollout::Shadow)),
+        Rollouts::Shadow | Rollouts::Unread => set.announce(version("2", Rollout::Shadow)),
     }
     let mut config = KafkaModelFeedConfig::new(&plan.kafka);
     (config.topic, config.status_topic) = (plan.output("models"), plan.output("status"));

@@ -26,7 +26,8 @@ pub fn rollouts(plan: &Plan) -> Result<(), Failure> {
         &[
             ("one model", |plan| Plan { rollouts: Some(Rollouts::Full), ..plan }),
             ("a canary of 10 %", |plan| Plan { rollouts: Some(Rollouts::Canary), ..plan }),
-            ("a shadow", |plan| Plan { rollouts: Some(Rollouts::Shadow), ..plan }),
+            ("a shadow, not written", |plan| Plan { rollouts: Some(Rollouts::Unread), ..plan }),
+            ("a shadow, written", |plan| Plan { rollouts: Some(Rollouts::Shadow), ..plan }),
         ],
     )
 }
@@ -52,7 +53,7 @@ fn run(plan: &Plan, variants: &[Variant]) -> Result<(), Failure> {
             let mut step = Command::new(std::env::current_exe()?);
             step.args(plan.arguments()).arg("iotml");
             let measured = of_process(step)?;
-            eprintln!("run {}  {name:<16} {measured}", run + 1);
+            eprintln!("run {}  {name:<21} {measured}", run + 1);
             check_count(&plan, "iotml", plan.records)?;
             if plan.rollouts == Some(Rollouts::Shadow) {
                 check_count(&plan, "shadow", plan.records)?;
