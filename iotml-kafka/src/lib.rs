@@ -31,6 +31,7 @@ mod sink;
 mod source;
 
 use iotml_core::plugin::Registry;
+use iotml_core::sink::ReadBack;
 use iotml_core::source::Source;
 
 pub use client::KafkaProperties;
@@ -60,6 +61,9 @@ pub fn register(registry: &mut Registry) {
     registry.check(delivery::remarks);
     registry.way_back("kafka", "Writes to the topics of the cluster that is read", |config, context| {
         sink::build(sink::back(&config), context)
+    });
+    registry.read_back("kafka", "Reads the topic that is written", |config, _| {
+        Ok(Box::new(log::TopicReadBack::new(&config)?) as Box<dyn ReadBack>)
     });
     #[cfg(feature = "cli")]
     registry.command(replay::Replay);

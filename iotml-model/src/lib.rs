@@ -40,6 +40,8 @@ mod classifier;
 #[cfg(feature = "cli")]
 mod cli;
 mod columns;
+#[cfg(feature = "cli")]
+mod comparison;
 mod engine;
 mod error;
 mod evaluation;

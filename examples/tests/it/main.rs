@@ -9,6 +9,7 @@ mod models;
 mod published;
 mod quickstart;
 mod replay;
+mod rollout;
 mod secrets;
 mod streams;
 mod worker;

@@ -24,11 +24,16 @@ const N_CARS: usize = 40;
 
 /// A model whose score is the square of `a` times its version, as a file with its manifest in it.
 pub(crate) fn file(version: u32) -> Vec<u8> {
-    let score = |a: f64| Some((a * f64::from(version)).powi(2));
-    let golden = Golden { input: vec![vec![1.0]], score: Some(vec![score(1.0)]), output: None, tolerance: 1e-4 };
-    let manifest = Manifest::builder(Kind::Reconstruction, "cars").version(version.to_string()).feature("a", None);
+    file_of(&version.to_string(), f64::from(version))
+}
+
+/// A model whose score is the square of `a` times `factor`; from 1 on it is an anomaly.
+pub(crate) fn file_of(version: &str, factor: f64) -> Vec<u8> {
+    let score = factor.powi(2);
+    let golden = Golden { input: vec![vec![1.0]], score: Some(vec![Some(score)]), output: None, tolerance: 1e-4 };
+    let manifest = Manifest::builder(Kind::Reconstruction, "cars").version(version).feature("a", None);
     let manifest = manifest.golden(golden).fixed_threshold(1.0).build().unwrap();
-    embed(&scaled_copy(1, 1.0 - version as f32).build(), &manifest).unwrap()
+    embed(&scaled_copy(1, (1.0 - factor) as f32).build(), &manifest).unwrap()
 }
 
 fn model(version: u32) -> Announcement {

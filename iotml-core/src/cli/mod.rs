@@ -22,6 +22,7 @@ mod plugins;
 mod remote;
 mod run;
 mod signals;
+mod time;
 mod validate;
 
 pub use clap;
@@ -29,6 +30,7 @@ pub use command::Command;
 pub use graph::{mermaid, text};
 pub use output::{fail, print};
 pub use signals::on_signal;
+pub use time::time;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -72,10 +72,22 @@ pub enum SetError {
         known: String,
     },
     /// No version was retired that could be gone back to.
-    #[error("no version of model {model:?} was retired, so there is none to go back to; promote one by its name")]
+    #[error(
+        "no version of model {model:?} was retired after it scored all rows, so there is none to go back to; promote one by its name"
+    )]
     NothingBefore {
         /// The model.
         model: String,
+    },
+    /// Somebody else was faster.
+    #[error(
+        "what is announced of version {version:?} of model {model:?} was changed by others meanwhile; nothing was done"
+    )]
+    Changed {
+        /// The model.
+        model: String,
+        /// The version.
+        version: String,
     },
     /// More versions than anybody compares.
     #[error("{0} versions are announced at once; at most {MAX_VERSIONS} can be")]
@@ -199,12 +211,13 @@ impl ModelSet {
         Ok(())
     }
 
-    /// Lets the version that was retired last score all rows again, and retires those that did.
+    /// Lets the version that was retired last score all rows again, and retires those that did. A canary or a shadow that was
+    /// retired has not proved itself, and is none to go back to.
     ///
     /// # Errors
     /// [`SetError::NothingBefore`].
     pub fn roll_back(&mut self) -> Result<(), SetError> {
-        let retired = self.versions.iter().rev().find(|announced| !announced.is_ready());
+        let retired = self.versions.iter().rev().find(|announced| !announced.is_ready() && announced.is_way_back());
         let nothing = || SetError::NothingBefore { model: self.model.clone() };
         let version = retired.ok_or_else(nothing)?.version.clone();
         self.promote(&version)
@@ -222,12 +235,13 @@ impl ModelSet {
         Ok(())
     }
 
-    /// Retires a version, and forgets the one that was retired before: one is enough to go back to.
+    /// Retires a version, and forgets the one that was retired before: one is enough to go back to, and one that has not proved
+    /// itself to be seen.
     fn take_out(&mut self, version: &str) {
         let is_it = |announced: &Announcement| announced.version == version;
         let Some(at) = self.versions.iter().position(is_it) else { return };
         let retired = Announcement { state: Availability::Unavailable, ..self.versions.remove(at) };
-        self.versions.retain(Announcement::is_ready);
+        self.versions.retain(|other| other.is_ready() || other.is_way_back() != retired.is_way_back());
         self.versions.push(retired);
     }
 
@@ -239,6 +253,11 @@ impl ModelSet {
 }
 
 impl Announcement {
+    /// Whether it scores, or scored, what no canary takes, alone or with others.
+    fn is_way_back(&self) -> bool {
+        matches!(self.rollout, Rollout::Full | Rollout::Weighted { .. })
+    }
+
     fn cannot_roll_out(&self, reason: &str) -> SetError {
         SetError::Rollout { version: self.version.clone(), reason: reason.to_owned() }
     }

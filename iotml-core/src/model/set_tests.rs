@@ -102,3 +102,22 @@ fn announcing_promoting_and_retiring_keep_one_way_back() {
     set.check().unwrap();
     assert!(set.retire("9").unwrap_err().to_string().contains("there are"), "{set:?}");
 }
+
+#[test]
+fn a_canary_or_shadow_that_was_retired_is_none_to_go_back_to() {
+    let mut set = ModelSet::new("cars");
+    set.announce(version("1", Rollout::Full));
+    set.announce(version("2", Rollout::Canary { percent: 5.0 }));
+    set.retire("2").unwrap();
+    assert!(matches!(set.roll_back(), Err(SetError::NothingBefore { .. })));
+    set.announce(version("3", Rollout::Full));
+    set.announce(version("4", Rollout::Shadow));
+    set.announce(version("5", Rollout::Shadow));
+    let retired: Vec<_> = set.versions.iter().filter(|it| !it.is_ready()).map(|it| it.version.as_str()).collect();
+    assert_eq!(retired, ["1", "4"], "one to go back to, and the last that has not proved itself");
+    set.roll_back().unwrap();
+    assert_eq!(set.acting().map(|acting| acting.version.as_str()).collect::<Vec<_>>(), ["1"]);
+    set.promote("4").unwrap();
+    set.roll_back().unwrap();
+    assert_eq!(set.acting().map(|acting| acting.version.as_str()).collect::<Vec<_>>(), ["1"]);
+}

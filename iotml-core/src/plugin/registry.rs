@@ -14,7 +14,7 @@ use crate::error::{ConfigError, Stage};
 use crate::model::ModelFeeds;
 use crate::preprocess::Preprocessor;
 use crate::score::Scorer;
-use crate::sink::Sink;
+use crate::sink::{ReadBack, Sink};
 use crate::source::Source;
 
 /// The configuration of a plug-in: a plain struct that deserializes and describes itself.
@@ -108,6 +108,8 @@ pub struct Registry {
     pub sinks: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
     /// Sinks that write back to where a source of this `type` reads; each is configured by the source's own table.
     pub ways_back: BTreeMap<&'static str, Plugin<Arc<dyn Sink>>>,
+    /// What reads again what a sink of this `type` has written; each is configured by the sink's own table.
+    pub read_backs: BTreeMap<&'static str, Plugin<Box<dyn ReadBack>>>,
     /// Feeds of model announcements by `type`, for scorers that follow one.
     pub model_feeds: ModelFeeds,
     /// Checks of a pipeline as a whole.
@@ -159,6 +161,14 @@ impl Registry {
         way_back,
         ways_back,
         Arc<dyn Sink>
+    );
+
+    register!(
+        /// Adds what reads again what the sink of the same name has written: by it models are compared. Its configuration is the
+        /// sink's.
+        read_back,
+        read_backs,
+        Box<dyn ReadBack>
     );
 
     /// Adds a check of pipelines as a whole, such as a source that does not go with stateful stages.

@@ -1,8 +1,10 @@
 //! Stage six: makes rows durable at the far side.
 
+mod read_back;
 mod stdout;
 mod transaction;
 
+pub use read_back::{ReadBack, Stretch};
 pub use stdout::{StdoutSink, StdoutSinkConfig};
 pub use transaction::Transaction;
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use iotml_core::arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, FixedSizeListArray, Float32Array, Float64Array,
@@ -107,6 +108,19 @@ fn json_options_choose_columns_nulls_times_and_envelope() {
     let encoded = JsonEncoder::new(reject).encode(&batch_of(all_types())).unwrap();
     let rejected: Vec<_> = encoded.rejected.iter().map(|r| (r.row, r.cause.reason)).collect();
     assert_eq!(rejected, [(2, Reason::NonFinite)]);
+}
+
+#[test]
+fn json_tells_when_a_row_was_encoded() {
+    let config = r#"{"columns": ["i32"], "encoded_field": "written"}"#;
+    let mut encoder = JsonEncoder::new(serde_json::from_str(config).unwrap());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let before = now();
+    let found = texts(&mut encoder, &batch_of(all_types()));
+    let row: serde_json::Value = serde_json::from_str(&found[0]).unwrap();
+    let written = row["written"].as_i64().unwrap();
+    assert!((before..=now()).contains(&written), "{row}");
+    assert_eq!(row["i32"], 1);
 }
 
 fn without(columns: &RecordBatch, names: &[&str]) -> RecordBatch {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use iotml_core::arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use iotml_core::cli::clap::{self, Args};
+use iotml_core::cli::time;
 use iotml_core::pipeline::header;
 
 use super::letter::Letter;
@@ -109,17 +109,6 @@ impl FromStr for Offsets {
     }
 }
 
-/// A time as milliseconds since the Unix epoch.
-fn time(text: &str) -> Result<i64, String> {
-    if let Ok(millis) = text.parse() {
-        return Ok(millis);
-    }
-    let nanos = string_to_timestamp_nanos(text);
-    nanos
-        .map(|nanos| nanos.div_euclid(1_000_000))
-        .map_err(|_| "write it like 2026-01-31T12:00:00Z, or as milliseconds since the Unix epoch".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use iotml_core::batch::{Lane, Message, Position, RawBatch, RawMessage};
@@ -174,10 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_and_no_range_is_refused() {
-        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(1_000));
-        assert_eq!(time("1500"), Ok(1_500));
-        assert!(time("yesterday").is_err());
+    fn what_is_no_range_is_refused() {
         for wrong in ["5", "0:9-1", "0:a", ":1"] {
             assert!(wrong.parse::<Offsets>().is_err(), "{wrong}");
         }

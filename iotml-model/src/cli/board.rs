@@ -44,17 +44,10 @@ impl Board {
 
     /// The same; `None` if nothing is said.
     pub fn open_if_named(&self, registry: &Arc<Registry>) -> Result<Option<Opened>, Failure> {
-        let (table, store, secrets) = match (&self.config, &self.feed) {
+        let (table, secrets) = match (&self.config, &self.feed) {
             (Some(file), _) => {
                 let config = Config::load(file, registry).map_err(|mistakes| mistakes.to_string())?;
-                let followed = config.frame.score.as_ref().and_then(|table| {
-                    let mut own = table.0.clone();
-                    own.remove("type");
-                    serde_json::from_value::<OnnxScorerConfig>(Value::Object(own)).ok()?.follow
-                });
-                let file = file.display();
-                let follow = followed.ok_or_else(|| format!("the scorer of {file} follows no announcements"))?;
-                (follow.feed.0, follow.store.map(|url| (url, follow.store_options)), config.secrets().clone())
+                return Opened::of(&config, registry).map(Some);
             }
             (None, Some(text)) => {
                 let table = serde_json::from_str::<Map<String, Value>>(text);
@@ -63,14 +56,11 @@ impl Board {
                 let table = table.map_err(wrong)?;
                 let mut secrets = Secrets::default();
                 texts(&table).filter(|(key, _)| key.contains("password")).for_each(|(_, text)| secrets.add(text));
-                (table, None, secrets)
+                (table, secrets)
             }
             (None, None) => return Ok(None),
         };
-        let context = BuildContext { pipeline: "models".into(), task: 0, n_tasks: 1 };
-        let announcer = registry.model_feeds.build_announcer(&table, &context);
-        let announcer = announcer.map_err(|error| secrets.scrub(&error.to_string()).into_owned())?;
-        Ok(Some(Opened { announcer, store, secrets }))
+        Opened::new(&table, None, secrets, registry).map(Some)
     }
 }
 
@@ -84,6 +74,39 @@ fn texts(table: &Map<String, Value>) -> Box<dyn Iterator<Item = (&str, &str)> + 
 }
 
 impl Opened {
+    /// Where the models of a pipeline are announced.
+    pub fn of(config: &Config, registry: &Registry) -> Result<Self, Failure> {
+        let followed = config.frame.score.as_ref().and_then(|table| {
+            let mut own = table.0.clone();
+            own.remove("type");
+            serde_json::from_value::<OnnxScorerConfig>(Value::Object(own)).ok()?.follow
+        });
+        let file = config.file.display();
+        let follow = followed.ok_or_else(|| format!("the scorer of {file} follows no announcements"))?;
+        let store = follow.store.map(|url| (url, follow.store_options));
+        Self::new(&follow.feed.0, store, config.secrets().clone(), registry)
+    }
+
+    fn new(
+        table: &Map<String, Value>,
+        store: Option<(String, StoreOptions)>,
+        secrets: Secrets,
+        registry: &Registry,
+    ) -> Result<Self, Failure> {
+        let context = BuildContext { pipeline: "models".into(), task: 0, n_tasks: 1 };
+        let announcer = registry.model_feeds.build_announcer(table, &context);
+        let announcer = announcer.map_err(|error| secrets.scrub(&error.to_string()).into_owned())?;
+        Ok(Opened { announcer, store, secrets })
+    }
+
+    /// What is announced of a model.
+    pub fn announced_of(&self, model: &str) -> Result<ModelSet, Failure> {
+        match self.announced()?.remove(model) {
+            Some(set) => set.map_err(|error| format!("what is announced of {model} cannot be read: {error}")),
+            None => Err(format!("nothing is announced of {model}")),
+        }
+    }
+
     /// What is announced, by the model's name.
     pub fn announced(&self) -> Result<BTreeMap<String, Result<ModelSet, SetError>>, Failure> {
         self.announcer.announced().map_err(|error| self.told(&error))

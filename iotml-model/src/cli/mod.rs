@@ -4,7 +4,10 @@
 
 mod board;
 mod change;
+mod compare;
 mod describe;
+mod evidence;
+mod judge;
 mod list;
 mod publish;
 mod reach;
@@ -41,6 +44,10 @@ enum Action {
     Rollback(change::Model),
     /// Take a version out of service: a canary or a shadow that has not proved itself
     Retire(change::Named),
+    /// Compare what versions said of the rows of a stream: scores, anomalies, latency, agreement, and how right they were
+    Compare(compare::Arguments),
+    /// Promote or retire canaries, shadows and arms by rules over that comparison
+    Judge(judge::Arguments),
 }
 
 /// How an answer is written.
@@ -86,6 +93,8 @@ impl Command for ModelCommand {
             Action::Promote(arguments) => change::promote(&arguments, registry),
             Action::Rollback(arguments) => change::roll_back(&arguments, registry),
             Action::Retire(arguments) => change::retire(&arguments, registry),
+            Action::Compare(arguments) => compare::run(&arguments, &runtime, registry),
+            Action::Judge(arguments) => return judge::run(&arguments, &runtime, registry),
         };
         match told {
             Ok(text) => print(&text),

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use iotml_core::error::BoxError;
-use iotml_core::model::{Announcer, ModelSet, ModelState, ModelStatus, SetError};
+use iotml_core::model::{Announcer, MemoryFeed, ModelFeed, ModelSet, ModelState, ModelStatus, SetError};
 use iotml_core::plugin::Registry;
 use iotml_core::schemars::{self, JsonSchema};
 use iotml_model::testing::scaled_copy;
@@ -26,13 +26,18 @@ fn a_worker() {
     registry
         .model_feeds
         .add_announcer("file", |table: FileTable, _| Ok(Arc::new(FileBoard(table.file)) as Arc<dyn Announcer>));
+    registry
+        .model_feeds
+        .add("file", "for tests", |_: FileTable, _| Ok(Arc::new(MemoryFeed::new()) as Arc<dyn ModelFeed>));
+    crate::compare::register(&mut registry);
     let code = iotml_core::cli::main_with(registry, arguments.into_iter().map(Into::into));
-    std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+    let number = (0..=5).find(|number| code == std::process::ExitCode::from(*number));
+    std::process::exit(number.map_or(-1, i32::from));
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct FileTable {
-    file: PathBuf,
+pub struct FileTable {
+    pub file: PathBuf,
 }
 
 /// What is announced, in a file of JSON; a worker that says that it is ready has read it.
@@ -83,7 +88,7 @@ impl Announcer for FileBoard {
 }
 
 /// Runs `worker model ...` on the store in `folder`.
-fn worker(folder: &Path, arguments: &[&str]) -> Output {
+pub fn worker(folder: &Path, arguments: &[&str]) -> Output {
     let arguments: Vec<&str> = ["worker", "model"].iter().chain(arguments).copied().collect();
     Command::new(std::env::current_exe().unwrap())
         .args(["cli::a_worker", "--exact", "--nocapture"])
@@ -98,7 +103,12 @@ fn worker(folder: &Path, arguments: &[&str]) -> Output {
 fn tells(folder: &Path, arguments: &[&str]) -> String {
     let output = worker(folder, arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap().replace("test cli::a_worker ... ", "");
+    told(&output)
+}
+
+/// What stands on stdout, without the test runner's own lines.
+pub fn told(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).replace("test cli::a_worker ... ", "");
     text.lines()
         .filter(|line| !line.is_empty() && !line.starts_with("running "))
         .map(|line| format!("{line}\n"))

@@ -4,6 +4,7 @@
 mod bad_input;
 mod cars;
 mod cli;
+mod compare;
 mod conformance;
 mod engines;
 mod kinds;

@@ -2,6 +2,8 @@
 
 mod value;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use arrow::array::ArrayRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,9 @@ pub struct JsonEncoderConfig {
     pub key_field: Option<String>,
     /// The name of a field for the row's event time, in milliseconds since the Unix epoch.
     pub time_field: Option<String>,
+    /// The name of a field for the time at which the row is encoded, in milliseconds since the Unix epoch by this machine's clock. Beside
+    /// the event time it tells how long the row took.
+    pub encoded_field: Option<String>,
 }
 
 /// Writes one JSON object per row, its fields in column order. Floats are written with as few digits as give the same number back,
@@ -102,6 +107,9 @@ impl Encoder for JsonEncoder {
         let writer = Writer { non_finite: self.config.non_finite, times: self.config.times };
         let key_field = self.config.key_field.as_deref().map(value::name);
         let time_field = self.config.time_field.as_deref().map(value::name);
+        let encoded_field = self.config.encoded_field.as_deref().map(value::name);
+        // A batch is encoded within a moment.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let omit = self.config.nulls == Nulls::Omit;
         // A field takes about its name and a number of ten digits.
         let row_bytes = values.iter().map(|(name, _)| name.len() + 12).sum::<usize>() + 2;
@@ -121,6 +129,9 @@ impl Encoder for JsonEncoder {
                     None if omit => {}
                     None => field(out, name, |out| Ok(out.extend_from_slice(b"null")))?,
                 }
+            }
+            if let Some(name) = &encoded_field {
+                field(out, name, |out| Ok(value::integer(now, out)))?;
             }
             for (name, value) in &values {
                 if omit && value.is_null(row) {
