@@ -49,7 +49,7 @@ pub use registry::{
 pub use sink::{KafkaSink, KafkaSinkConfig, TopicCreation};
 pub use source::{KafkaSource, KafkaSourceConfig, Start};
 
-/// Adds source, sink and feed of models of type `kafka`, decoder and encoder of type `confluent_avro`, and the subcommand `replay`.
+/// Adds source, sink (with what reads it back) and feed of models of type `kafka`, decoder and encoder of type `confluent_avro`, and the subcommand `replay`.
 pub fn register(registry: &mut Registry) {
     registry.source("kafka", "Reads topics of Kafka as a member of a consumer group", |config, context| {
         Ok(Box::new(KafkaSource::new(config, context)?) as Box<dyn Source>)

@@ -49,13 +49,18 @@ pub(crate) struct Topics {
 impl Topics {
     pub(crate) fn new(servers: &str, name: &str) -> Self {
         let topics = Self { servers: servers.to_owned(), name: fresh(name) };
-        let admin: AdminClient<DefaultClientContext> = topics.client().create().unwrap();
-        let names = ["in", "out", "dead"].map(|of| topics.of(of));
-        let new = names.each_ref().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)));
+        topics.create(&["in", "out", "dead"]);
+        topics
+    }
+
+    pub(crate) fn create(&self, what: &[&str]) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let names: Vec<String> = what.iter().map(|of| self.of(of)).collect();
+        let new: Vec<NewTopic<'_>> =
+            names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1))).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let created = runtime.block_on(admin.create_topics(&new, &AdminOptions::new())).unwrap();
         created.into_iter().for_each(|topic| drop(topic.unwrap()));
-        topics
     }
 
     pub(crate) fn of(&self, what: &str) -> String {

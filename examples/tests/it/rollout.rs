@@ -24,10 +24,10 @@ const CANARIES: [usize; 10] = [11, 13, 21, 29, 34, 37, 44, 71, 86, 98];
 const STEPS: usize = 100;
 
 /// Scores with what is announced, beside a shadow; both routes and the positions are committed as one.
-fn configuration(topics: &Topics, worker: usize) -> String {
+fn configuration(topics: &Topics, folder: &Path, worker: usize) -> String {
     let [from, out, shadow, dead, group, models, status] =
         ["in", "out", "shadow", "dead", "group", "models", "status"].map(|what| topics.of(what));
-    let servers = &topics.servers;
+    let (servers, store) = (&topics.servers, folder.join("store"));
     let kafka = format!("kafka = {{ \"bootstrap.servers\" = \"{servers}\" }}");
     format!(
         r#"
@@ -54,6 +54,7 @@ fn configuration(topics: &Topics, worker: usize) -> String {
         type = "onnx"
         [score.follow]
         name = "cars"
+        store = {store:?}
         [score.follow.feed]
         type = "kafka"
         topic = "{models}"
@@ -128,11 +129,8 @@ impl World {
 
     /// `worker model`, as a user calls it.
     fn model(&self, arguments: &[&str], code: i32) -> String {
-        let (config, store) = (self.folder.path().join("0.toml"), self.folder.path().join("store"));
-        let mut all = [&["model"], arguments, &["--config", config.to_str().unwrap()]].concat();
-        if arguments[0] == "publish" {
-            all.extend(["--store", store.to_str().unwrap()]);
-        }
+        let config = self.folder.path().join("0.toml");
+        let all = [&["model"], arguments, &["--config", config.to_str().unwrap()]].concat();
         run(env!("CARGO_BIN_EXE_worker"), &all, code)
     }
 
@@ -181,11 +179,9 @@ impl World {
         }
     }
 
-    fn report(&self, (from, to): (i64, i64)) -> Value {
-        let labels = self.topics.of("labels");
-        let (from, to) = (from.to_string(), to.to_string());
-        let told =
-            self.model(&["compare", "cars", "--from", &from, "--to", &to, "--labels", &labels, "--json", "-"], 0);
+    fn report(&self, from: i64) -> Value {
+        let (from, labels) = (from.to_string(), self.topics.of("labels"));
+        let told = self.model(&["compare", "cars", "--from", &from, "--labels", &labels, "--json", "-"], 0);
         serde_json::from_str(&told).unwrap()
     }
 
@@ -218,18 +214,20 @@ fn between(value: &Value, low: f64, high: f64) -> bool {
 }
 
 fn start(world: &World, folder: &Path) -> [Worker; 2] {
-    [0, 1].map(|number| Worker::start(&configuration(&world.topics, number), folder, number))
+    [0, 1].map(|number| Worker::start(&configuration(&world.topics, folder, number), folder, number))
 }
 
 #[test]
 fn a_canary_and_a_shadow_are_compared_and_judged_over_two_workers_by_the_commands_alone() {
     let Some(servers) = servers::kafka() else { return };
     let topics = Arc::new(Topics::new(&servers, "rollout"));
+    topics.create(&["labels"]);
     let world = World { topics, folder: tempfile::tempdir().unwrap(), stop: Arc::default(), n_sent: Arc::default() };
-    std::fs::write(world.folder.path().join("0.toml"), configuration(&world.topics, 0)).unwrap();
+    let folder = world.folder.path();
+    std::fs::write(folder.join("0.toml"), configuration(&world.topics, folder, 0)).unwrap();
     world.publish("1", 1.0, "full");
     let filler = world.fill();
-    let mut workers = start(&world, world.folder.path());
+    let mut workers = start(&world, folder);
     world.both_ready(&mut workers, &["1"]);
     world.publish("2", 1.0, "canary=10");
     world.publish("3", 1.1, "shadow");

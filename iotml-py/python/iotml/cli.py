@@ -30,8 +30,16 @@ def main(arguments: Sequence[str] | None = None, *, plugins: Plugins | None = No
     if words and words[0] in COMMANDS:
         return _in_python(COMMANDS[words[0]][1], words)
     elsewhere = [(name, about) for name, (about, _) in COMMANDS.items()]
-    with _DefaultInterrupt():
-        return _iotml.run_command(["iotml", *words], elsewhere, plugins)
+
+    def run(words: Sequence[str]) -> int:
+        with _DefaultInterrupt():
+            return _iotml.run_command(["iotml", *words], elsewhere, plugins)
+
+    if words[:2] == ["model", "compare"] and any(word.split("=")[0] == "--png" for word in words):
+        from iotml.comparison import compare
+
+        return _in_python(lambda words: compare(words, run), ["model", *words])
+    return run(words)
 
 
 def _in_python(command: Callable[[Sequence[str]], int], words: list[str]) -> int:

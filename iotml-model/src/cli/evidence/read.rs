@@ -31,6 +31,7 @@ pub(super) struct Predictions<'a> {
     stretch: Stretch,
     next: Option<Arc<RawBatch>>,
     is_done: bool,
+    place: (i32, Option<i64>),
     decoder: Box<dyn Decoder>,
     runtime: &'a Runtime,
     names: Names,
@@ -75,12 +76,18 @@ impl<'a> Predictions<'a> {
         let opened = evidence.runtime.block_on(decoder.open(&TaskContext::single("compare")));
         opened.map_err(|error| scrub(error.to_string()))?;
         let stretch = evidence.stretch(&route.sink.0, times)?;
-        Ok(Self { stretch, next: None, is_done: false, decoder, runtime: evidence.runtime, names, times })
+        let place = (i32::MIN, None);
+        Ok(Self { stretch, next: None, is_done: false, place, decoder, runtime: evidence.runtime, names, times })
     }
 
     /// Whether everything was read.
     pub fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    /// How far it is read: the partition, and the time in it.
+    pub fn place(&self) -> (i32, Option<i64>) {
+        self.place
     }
 
     /// Whether there is anything at all.
@@ -101,6 +108,9 @@ impl<'a> Predictions<'a> {
     pub fn next(&mut self, mut see: impl FnMut(Option<Entry<'_>>)) -> Result<(), BoxError> {
         self.fill()?;
         let Some(raw) = self.next.take() else { return Ok(()) };
+        if let Some(last) = raw.len().checked_sub(1) {
+            self.place = (raw.coordinate(last).partition, raw.messages().time(last));
+        }
         self.runtime.block_on(self.decoder.prepare(&raw))?;
         let decoded = self.decoder.decode(&raw)?;
         decoded.rejected.iter().for_each(|_| see(None));
