@@ -247,7 +247,11 @@ fn announces_promotes_rolls_back_and_retires() {
     let status = tell(&["status", "cars"]);
     assert!(status.contains("  2026-09-21T14:13:20Z  cars one task 0: 1 is READY"), "{status}");
     let line: Value = serde_json::from_str(&tell(&["status", "--format", "json"])).unwrap();
-    assert_eq!(line["announced"]["versions"][0]["version"], "1");
+    let versions = line["announced"]["versions"].as_array().unwrap();
+    let states: Vec<_> =
+        versions.iter().map(|it| (it["version"].as_str().unwrap(), it["state"].as_str().unwrap())).collect();
+    // The way back is still to 2.
+    assert_eq!(states, [("2", "UNAVAILABLE"), ("1", "READY"), ("3", "UNAVAILABLE")]);
 
     assert!(refuse(&["promote", "cars", "9"]).contains("there is no version \"9\" of model \"cars\""));
     assert!(refuse(&["rollback", "trucks"]).contains("no version of model \"trucks\" was retired"));

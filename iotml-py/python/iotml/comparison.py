@@ -129,8 +129,9 @@ def _draw_latency(panel: Any, _: Mapping[str, Any], versions: Sequence[Mapping[s
         values = [max(version["latency_ms"][key], 0.0) for version in known]
         panel.bar(places + 0.4 * (at - 0.5), values, 0.38, label=label, color=_colour(at))
     panel.set_xticks(places, [_name(version) for version in known])
-    panel.set(ylabel="milliseconds", title="From a row's event to its prediction")
-    panel.legend(fontsize="small")
+    highest = max((version["latency_ms"]["p99"] for version in known), default=0.0)
+    panel.set(ylabel="milliseconds", title="From a row's event to its prediction", ylim=(0, max(highest, 1.0) * 1.2))
+    panel.legend(fontsize="small", ncols=2, loc="upper center")
 
 
 def _colour(at: int) -> str:
