@@ -6,10 +6,12 @@ use iotml_core::async_trait;
 use iotml_core::batch::{Batch, StageOutput};
 use iotml_core::error::ConfigError;
 use iotml_core::pipeline::TaskContext;
+use iotml_core::plugin::config::Config;
 use iotml_core::schemars::{self, JsonSchema};
 use iotml_core::score::{ScoreError, Scorer, Threshold};
 use iotml_core::state::Stateful;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::ModelError;
 use crate::columns::Appender;
@@ -103,6 +105,13 @@ impl OnnxScorerConfig {
     /// Follows a feed, without a model of its own.
     pub fn following(follow: FollowConfig) -> Self {
         OnnxScorerConfig { model: None, follow: Some(follow), ..Self::new("") }
+    }
+
+    /// The scorer of a pipeline's configuration, if it is one of this kind.
+    pub fn of_pipeline(config: &Config) -> Option<Self> {
+        let mut table = config.frame.score.as_ref()?.0.clone();
+        table.remove("type");
+        serde_json::from_value(Value::Object(table)).ok()
     }
 
     pub(crate) fn open_options(&self) -> OpenOptions {

@@ -76,11 +76,7 @@ fn texts(table: &Map<String, Value>) -> Box<dyn Iterator<Item = (&str, &str)> + 
 impl Opened {
     /// Where the models of a pipeline are announced.
     pub fn of(config: &Config, registry: &Registry) -> Result<Self, Failure> {
-        let followed = config.frame.score.as_ref().and_then(|table| {
-            let mut own = table.0.clone();
-            own.remove("type");
-            serde_json::from_value::<OnnxScorerConfig>(Value::Object(own)).ok()?.follow
-        });
+        let followed = OnnxScorerConfig::of_pipeline(config).and_then(|scorer| scorer.follow);
         let file = config.file.display();
         let follow = followed.ok_or_else(|| format!("the scorer of {file} follows no announcements"))?;
         let store = follow.store.map(|url| (url, follow.store_options));

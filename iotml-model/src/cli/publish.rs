@@ -1,22 +1,20 @@
 //! `model publish`: the store first, the announcement second.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use iotml_core::cli::clap::{self, Args};
 use iotml_core::model::{Announcement, ModelSet, Place, Rollout};
 use iotml_core::plugin::Registry;
-use prost::bytes::Bytes;
 use tokio::runtime::Runtime;
 
 use super::board::{Board, in_force};
 use super::reach::Reach;
 use super::{Failure, Format, told};
-use crate::engine::EngineChoice;
-use crate::manifest::{Manifest, ManifestSource};
-use crate::model::{GoldenRule, Model, OpenOptions, read_limited};
-use crate::precheck::{self, Limits};
-use crate::store::Stored;
+use crate::ModelError;
+use crate::manifest::ManifestSource;
+use crate::precheck::Limits;
+use crate::store::{Draft, Stored};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -55,10 +53,14 @@ pub(super) fn run(arguments: Arguments, runtime: &Runtime, registry: &Arc<Regist
     let configured = board.as_ref().and_then(|board| board.store.as_ref());
     let store = arguments.reach.open_or(configured, |options| options.signing_key.clone_from(&arguments.sign))?;
     let limits = Limits { max_bytes: arguments.reach.max_size.0 as u64, ..Limits::default() };
-    let (bytes, manifest) = arguments.read(&limits)?;
+    let draft = arguments.read(&limits)?;
     if !arguments.no_engine {
-        open(&arguments.model, &bytes, &manifest, limits)?;
+        draft.open().map_err(|error| match error {
+            ModelError::Engine(_) => format!("{error}; or publish it with --no-engine"),
+            _ => error.to_string(),
+        })?;
     }
+    let (bytes, manifest) = draft.into_parts();
     let (name, version) = (manifest.name.clone(), manifest.version.clone());
     let stored = runtime.block_on(store.put(bytes, manifest)).map_err(told)?;
     let announced = match &board {
@@ -102,34 +104,10 @@ fn rollout(text: &str) -> Result<Rollout, String> {
 }
 
 impl Arguments {
-    fn read(&self, limits: &Limits) -> Result<(Bytes, Manifest), Failure> {
-        let bytes = Bytes::from(read_limited(&self.model, limits.max_bytes).map_err(|error| error.to_string())?);
-        let refused = |source| format!("model {} is refused: {source}", self.model.display());
-        let parsed = precheck::parse(&bytes, limits).map_err(refused)?;
+    fn read(&self, limits: &Limits) -> Result<Draft, Failure> {
         let source = self.manifest.clone().map_or(ManifestSource::Model, ManifestSource::File);
-        let mut manifest = source.read(&parsed, Some(&self.model)).map_err(|error| error.to_string())?;
-        for (slot, given) in [(&mut manifest.name, &self.name), (&mut manifest.version, &self.published_version)] {
-            if let Some(given) = given {
-                slot.clone_from(given);
-            }
-        }
-        Ok((bytes, manifest))
-    }
-}
-
-/// Opens it as a worker does.
-fn open(path: &Path, bytes: &Bytes, manifest: &Manifest, limits: Limits) -> Result<(), Failure> {
-    let options = OpenOptions {
-        manifest: ManifestSource::Given(Box::new(manifest.clone())),
-        engine: EngineChoice::default(),
-        library: None,
-        golden: GoldenRule::None,
-        limits,
-    };
-    match Model::from_bytes(bytes.to_vec(), &path.display().to_string(), &options) {
-        Ok(_) => Ok(()),
-        Err(error @ crate::ModelError::Engine(_)) => Err(format!("{error}; or publish it with --no-engine")),
-        Err(error) => Err(error.to_string()),
+        let draft = Draft::read(&self.model, &source, limits).map_err(|error| error.to_string())?;
+        Ok(draft.named(self.name.as_deref(), self.published_version.as_deref()))
     }
 }
 

@@ -94,7 +94,7 @@ fn memory(name: &str) -> Arc<InMemory> {
 }
 
 /// An address without what may be a password.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
     let host_end = rest.find('/').unwrap_or(rest.len());

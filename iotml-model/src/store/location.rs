@@ -32,6 +32,13 @@ pub(super) fn split<'a>(url: &str, uri: &'a str) -> Result<(&'a str, &'a str), S
     }
 }
 
+/// The store, the name and the version in the address of a version.
+pub(super) fn parts(uri: &str) -> Option<(&str, &str, &str)> {
+    let (rest, version) = uri.rsplit_once('/')?;
+    let (store, name) = rest.rsplit_once('/')?;
+    (store.contains("://") && check(name, version).is_ok()).then_some((store, name, version))
+}
+
 impl Inner {
     /// The path of an object of a version; name and version were checked.
     pub(super) fn path(&self, name: &str, version: &str, object: &str) -> Path {
@@ -54,6 +61,15 @@ mod tests {
         {
             assert!(matches!(check(bad, "1"), Err(StoreError::Name { what: "name", .. })), "{bad}");
             assert!(matches!(check("cars", bad), Err(StoreError::Name { what: "version", .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_uri_tells_its_store() {
+        assert_eq!(parts("s3://models/cars/3"), Some(("s3://models", "cars", "3")));
+        assert_eq!(parts("file:///srv/models/cars/3"), Some(("file:///srv/models", "cars", "3")));
+        for none in ["s3://models", "s3://models/3", "models/cars/3", "s3://models/cars/3?token=x", "s3://m/../3", ""] {
+            assert_eq!(parts(none), None, "{none}");
         }
     }
 

@@ -34,6 +34,7 @@ mod backend;
 mod cache;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod cloud;
+mod draft;
 mod error;
 mod fetch;
 mod list;
@@ -45,6 +46,7 @@ mod signature;
 #[cfg(any(test, feature = "testing"))]
 mod testing;
 
+pub use draft::Draft;
 pub use error::StoreError;
 pub use fetch::Fetched;
 pub use list::Listed;
@@ -72,6 +74,9 @@ const MODEL: &str = "model.onnx";
 const MANIFEST: &str = "manifest.json";
 /// The signature of the manifest's bytes.
 const SIGNATURE: &str = "manifest.json.sig";
+
+/// What is said of an address that is not of a version.
+const NO_VERSION: &str = "it must end with the name and the version of a model, as in s3://models/cars/4";
 
 /// No manifest comes near this.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
@@ -130,9 +135,25 @@ impl Store {
         })
     }
 
+    /// Opens the store that the version of a model at `uri` is in, and also gives the model's name and version:
+    /// `s3://models/cars/4` is the version 4 of `cars` in `s3://models`.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] if `uri` is no such address, else as for [`open`](Self::open).
+    pub fn open_uri<'a>(uri: &'a str, options: &StoreOptions) -> Result<(Self, &'a str, &'a str), StoreError> {
+        let wrong = || StoreError::Url { url: backend::shown(uri), reason: NO_VERSION.to_owned() };
+        let (store, name, version) = location::parts(uri).ok_or_else(wrong)?;
+        Ok((Self::open(store, options)?, name, version))
+    }
+
     /// Where it is, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.inner.url
+    }
+
+    /// What an ONNX file may be at most.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     /// The address of a version of a model, whether it exists or not.
