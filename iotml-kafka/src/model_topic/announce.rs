@@ -8,7 +8,7 @@ use iotml_core::model::{Announcer, ModelSet, ModelStatus, Place, SetError};
 
 use super::config::{KafkaModelFeedConfig, MAX_INLINE_BYTES};
 use super::error::ModelTopicError;
-use super::read::Reader;
+use super::read::{ONCE, Reader};
 use super::turn::Turn;
 use super::writer::Writer;
 
@@ -64,7 +64,7 @@ impl ModelTopic {
         mut change: impl FnMut(&mut ModelSet) -> Result<(), SetError>,
     ) -> Result<ModelSet, ModelTopicError> {
         // Makes the topic if it is not there.
-        drop(Reader::open(&self.config)?);
+        drop(Reader::open(&self.config, ONCE)?);
         for _ in 0..MAX_TRIES {
             // Whoever begins later fences this one off, so that of two who change at once only one gets through on what it has read.
             let turn = Turn::begin(&self.config, model)?;
@@ -114,7 +114,7 @@ impl ModelTopic {
 
     fn standing(&self) -> Result<Standing, ModelTopicError> {
         let mut standing = Standing::new();
-        Reader::open(&self.config)?.read_to_end(|record| {
+        Reader::open(&self.config, ONCE)?.read_to_end(|record| {
             let model = String::from_utf8_lossy(record.key).into_owned();
             match record.set().transpose() {
                 Some(set) => _ = standing.insert(model, set),

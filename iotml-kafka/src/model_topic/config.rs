@@ -91,13 +91,11 @@ impl KafkaModelFeedConfig {
         Ok(())
     }
 
-    /// How `topic` is read.
-    pub(super) fn reads(&self, topic: &str) -> LogReaderConfig {
+    /// How `topic` is read, where a broker may keep who is at the end of it waiting for `wait_ms` milliseconds.
+    pub(super) fn reads(&self, topic: &str, wait_ms: u16) -> LogReaderConfig {
         let mut config = LogReaderConfig::new("", topic);
         config.connect_timeout = self.connect_timeout;
-        // Whoever waits at the end of a topic that seldom changes need not ask the broker two hundred times a second; what is new is
-        // answered at once all the same.
-        config.kafka = self.kafka.connection().set("fetch.wait.max.ms", 500);
+        config.kafka = self.kafka.connection().set("fetch.wait.max.ms", wait_ms);
         // What compaction has taken away was replaced by what comes later.
         config.on_gap = crate::log::OnGap::Skip;
         config

@@ -10,7 +10,7 @@ use iotml_core::plugin::BuildContext;
 
 use super::config::KafkaModelFeedConfig;
 use super::error::ModelTopicError;
-use super::read::{Reader, Record};
+use super::read::{FOLLOWS, Reader, Record};
 use super::status::Reporter;
 
 /// The pauses between two tries of what failed.
@@ -89,7 +89,7 @@ impl Follow<'_> {
     }
 
     fn read(&self, pause: &mut Duration) -> Result<(), ModelTopicError> {
-        let mut reader = Reader::open(self.config)?;
+        let mut reader = Reader::open(self.config, FOLLOWS)?;
         let mut newest = Known::default();
         reader.read_to_end(|record| self.see(&record, &mut newest))?;
         *pause = FIRST_PAUSE;

@@ -14,6 +14,12 @@ use crate::log::{LogError, LogEvent, LogRange, LogReader, Select, Span, Until};
 /// How long one look at the topic may take.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// For whoever goes on at the end of a topic that seldom changes: it need not ask the broker two hundred times a second, and what is
+/// new is answered at once all the same.
+pub(super) const FOLLOWS: u16 = 500;
+/// For whoever is told that this is the end, and has done.
+pub(super) const ONCE: u16 = 10;
+
 /// One record as it stands in the topic.
 #[derive(Debug, Clone)]
 pub(super) struct Record<'a> {
@@ -45,11 +51,11 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Opens the topic of announcements, and creates it if that is wanted.
-    pub(super) fn open(config: &KafkaModelFeedConfig) -> Result<Self, ModelTopicError> {
-        let log = match LogReader::open(config.reads(&config.topic)) {
+    pub(super) fn open(config: &KafkaModelFeedConfig, wait_ms: u16) -> Result<Self, ModelTopicError> {
+        let log = match LogReader::open(config.reads(&config.topic, wait_ms)) {
             Err(LogError::UnknownTopic { .. }) if config.create_topics => {
                 drop(Writer::open(config.announces())?);
-                LogReader::open(config.reads(&config.topic))?
+                LogReader::open(config.reads(&config.topic, wait_ms))?
             }
             opened => opened?,
         };
@@ -58,7 +64,7 @@ impl Reader {
 
     /// Opens the topic of reports; `None` if there is none yet.
     pub(super) fn of_reports(config: &KafkaModelFeedConfig) -> Result<Option<Self>, ModelTopicError> {
-        match LogReader::open(config.reads(&config.status_topic)) {
+        match LogReader::open(config.reads(&config.status_topic, ONCE)) {
             Err(LogError::UnknownTopic { .. }) => Ok(None),
             opened => Ok(Some(Self::of(opened?)?)),
         }
