@@ -4,7 +4,9 @@ use std::error::Error;
 use std::io;
 
 use iotml_core::error::Stage;
-use pyo3::{PyErr, Python, import_exception};
+use iotml_core::plugin::config::Secrets;
+use pyo3::{PyErr, PyResult, Python, import_exception};
+use serde::de::DeserializeOwned;
 
 // Defined in Python, because a class with two bases can only be made there.
 import_exception!(iotml.exceptions, IotmlError);
@@ -16,6 +18,8 @@ import_exception!(iotml.exceptions, ScoreError);
 import_exception!(iotml.exceptions, EncodeError);
 import_exception!(iotml.exceptions, SinkError);
 import_exception!(iotml.exceptions, ModelError);
+import_exception!(iotml.exceptions, StoreError);
+import_exception!(iotml.exceptions, RolloutError);
 import_exception!(iotml.exceptions, PipelineError);
 import_exception!(iotml.exceptions, RetryableError);
 import_exception!(iotml.exceptions, UnknownColumnError);
@@ -52,4 +56,18 @@ pub fn raise(py: Python<'_>, make: Make, error: &(dyn Error + 'static)) -> PyErr
         );
     }
     raised
+}
+
+/// As [`raise`], without secrets (invariant 10).
+pub fn raise_scrubbed(py: Python<'_>, make: Make, error: &(dyn Error + 'static), secrets: &Secrets) -> PyErr {
+    let raised = make(secrets.scrub(&error.to_string()).into_owned());
+    if let Some(cause) = error.source() {
+        raised.set_cause(py, Some(raise_scrubbed(py, IotmlError::new_err, cause, secrets)));
+    }
+    raised
+}
+
+/// Takes apart what Python wrote as JSON; raises `ConfigError` naming what is wrong.
+pub fn parse<T: DeserializeOwned>(json: &str) -> PyResult<T> {
+    serde_json::from_str(json).map_err(|error| ConfigError::new_err(error.to_string()))
 }

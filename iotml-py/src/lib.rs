@@ -9,6 +9,8 @@
 //! | `capsule.rs` | Arrow data in and out |
 //! | `model.rs` | models as files and bytes |
 //! | `scorer/` | `Scorer` |
+//! | `store/` | where models are kept |
+//! | `model_topic.rs` | where models are announced |
 //! | `log/` | reading topics and files for training |
 //! | `pipeline/` | pipelines, and their stages written in Python |
 //! | `embedded.rs` | servers inside the process |
@@ -22,9 +24,11 @@ mod embedded;
 mod error;
 mod log;
 mod model;
+mod model_topic;
 mod pipeline;
 mod process;
 mod scorer;
+mod store;
 
 use pyo3::pymodule;
 
@@ -41,7 +45,11 @@ mod _iotml {
     #[pymodule_export]
     use crate::model::{check_model, embed_manifest};
     #[pymodule_export]
+    use crate::model_topic::TopicClient;
+    #[pymodule_export]
     use crate::scorer::{Prediction, Scorer};
+    #[pymodule_export]
+    use crate::store::StoreClient;
 
     #[pymodule_export]
     use crate::log::{

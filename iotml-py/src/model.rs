@@ -1,13 +1,17 @@
 //! Models as files and bytes: opening one with what Python gives, checking one, embedding a manifest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use iotml_core::model::{Digest, DigestError};
 use iotml_model::manifest::{self, ManifestError};
+use iotml_model::precheck::Limits;
+use iotml_model::store::{Fetched, Store, StoreOptions};
 use iotml_model::{EngineChoice, GoldenRule, Manifest, ManifestSource, Model, OpenOptions, prefer_library_in};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::error::{self, ConfigError, ModelError};
+use crate::store::{Failure, StoreClient};
 
 /// Gives an ONNX file a manifest, in the place of one that it has; all else in it stays as it is.
 ///
@@ -62,11 +66,12 @@ pub fn check_model<'py>(
     Ok(found)
 }
 
-/// How a file is to be opened, in the words of Python.
-#[derive(Clone)]
+/// How a model is to be opened, in the words of Python.
 pub struct Opening {
-    /// The file, or a `file:` URI of it.
+    /// The file, or a URI of it or of a version in a store.
     pub path: PathBuf,
+    /// The `iotml.ModelStore` that the version is in; without one, the store that its URI names.
+    pub store: Option<Py<PyAny>>,
     pub engine: Option<String>,
     pub library: Option<PathBuf>,
     pub golden: String,
@@ -76,25 +81,94 @@ pub struct Opening {
 impl Opening {
     /// Opens the model, which also runs its golden rows.
     pub fn open(&self, py: Python<'_>) -> PyResult<Model> {
-        let path = local(py, &self.path)?;
-        let manifest = match &self.manifest {
-            Some(json) => ManifestSource::Given(Box::new(parse(py, json)?)),
-            None => ManifestSource::Model,
-        };
         let golden = match self.golden.as_str() {
             "required" => GoldenRule::Required,
             "none" => GoldenRule::None,
             other => return Err(unknown("golden", other, "\"required\" or \"none\"")),
         };
-        let options = OpenOptions {
-            manifest,
+        let mut options = OpenOptions {
+            manifest: source_of(py, self.manifest.as_deref())?,
             engine: engine_of(self.engine.as_deref())?,
             library: self.library.clone(),
             golden,
             ..OpenOptions::default()
         };
-        py.detach(|| Model::open(&path, &options)).map_err(|error| error::raise(py, ModelError::new_err, &error))
+        let opened = match self.place(py)? {
+            Located::File(path) => py.detach(|| Model::open(&path, &options)),
+            Located::Stored(fetched, limits) => {
+                let Fetched { model, manifest, .. } = *fetched;
+                if self.manifest.is_none() {
+                    options.manifest = ManifestSource::Given(Box::new(manifest));
+                }
+                options.limits = limits;
+                let uri = self.path.display().to_string();
+                py.detach(|| Model::from_bytes(model.into(), &uri, &options))
+            }
+        };
+        opened.map_err(|error| error::raise(py, ModelError::new_err, &error))
     }
+
+    /// Finds the file, or fetches it and has the store verify it.
+    fn place(&self, py: Python<'_>) -> PyResult<Located> {
+        let text = self.path.to_str();
+        if let Some(store) = &self.store {
+            let client = store.bind(py).getattr("_client").and_then(|client| Ok(client.cast_into::<StoreClient>()?));
+            let client = client.map_err(|_| ConfigError::new_err("store is no iotml.ModelStore"))?;
+            let client = client.get();
+            let split = client.store().name_and_version(text.unwrap_or_default());
+            let (name, version) = split.map_err(|error| Failure::from(error).raise(py))?;
+            return Located::of(py, client, name, version);
+        }
+        let Some((uri, scheme)) = text.and_then(|text| Some((text, text.split_once("://")?.0))) else {
+            return Ok(Located::File(self.path.clone()));
+        };
+        match scheme {
+            "file" => {
+                let path = local(py, uri)?;
+                if !path.is_dir() {
+                    return Ok(Located::File(path));
+                }
+            }
+            "s3" | "gs" | "az" | "memory" => {}
+            _ => {
+                let what = format!(
+                    "{scheme:?} is no scheme that models are read from: give a path, file:///path, or the version of a model \
+                     in a store, such as s3://models/cars/4; there are file, s3, gs, az and memory"
+                );
+                return Err(ConfigError::new_err(what));
+            }
+        }
+        let opened = Store::open_uri(uri, &StoreOptions::default());
+        let (store, name, version) = opened.map_err(|error| Failure::from(error).raise(py))?;
+        Located::of(py, &StoreClient::of(store)?, name, version)
+    }
+}
+
+/// Where a model is.
+enum Located {
+    File(PathBuf),
+    /// As it was published, and how large it may be.
+    Stored(Box<Fetched>, Limits),
+}
+
+impl Located {
+    fn of(py: Python<'_>, client: &StoreClient, name: &str, version: &str) -> PyResult<Self> {
+        let fetched = client.fetched(py, name.to_owned(), version.to_owned(), None)?;
+        Ok(Located::Stored(Box::new(fetched), client.store().limits().clone()))
+    }
+}
+
+/// The manifest that is given as JSON text, or else that of the model.
+pub fn source_of(py: Python<'_>, json: Option<&str>) -> PyResult<ManifestSource> {
+    Ok(match json {
+        Some(json) => ManifestSource::Given(Box::new(parse(py, json)?)),
+        None => ManifestSource::Model,
+    })
+}
+
+/// A digest as Python writes it.
+pub fn digest_of(text: &str) -> PyResult<Digest> {
+    text.parse().map_err(|error: DigestError| ConfigError::new_err(error.to_string()))
 }
 
 /// Has ONNX Runtime looked for in the package of the Python that runs, which is found but not imported.
@@ -130,16 +204,8 @@ fn engine_of(name: Option<&str>) -> PyResult<EngineChoice> {
     }
 }
 
-/// The path of a file that may be given as a URI.
-fn local(py: Python<'_>, path: &Path) -> PyResult<PathBuf> {
-    let Some((uri, scheme)) = path.to_str().and_then(|text| Some((text, text.split_once("://")?.0))) else {
-        return Ok(path.to_owned());
-    };
-    if scheme != "file" {
-        let what =
-            format!("{} is not a local file: {scheme} is not a scheme that models are read from", path.display());
-        return Err(ConfigError::new_err(what));
-    }
+/// The path in a `file:` URI.
+fn local(py: Python<'_>, uri: &str) -> PyResult<PathBuf> {
     let parsed = py.import("urllib.parse")?.call_method1("urlparse", (uri,))?;
     py.import("urllib.request")?.call_method1("url2pathname", (parsed.getattr("path")?,))?.extract()
 }

@@ -1,11 +1,13 @@
 //! Waiting without the GIL, Ctrl-C while waiting, and processes that forked.
 
 use std::process;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
 use pyo3::{PyResult, Python};
 
-use crate::error::ForkedError;
+use crate::error::{ForkedError, IotmlError};
 
 /// The longest wait between two looks for a signal: Ctrl-C is to be felt within 200 ms.
 pub const SLICE: Duration = Duration::from_millis(100);
@@ -49,4 +51,23 @@ pub fn wait<T: Send>(py: Python<'_>, mut step: impl FnMut(Duration) -> Option<T>
         }
         py.check_signals()?;
     }
+}
+
+/// What comes on `receiver`, waited for like that; `what` is what its sender does, for the message if it dies of a defect.
+pub fn receive<T: Send>(py: Python<'_>, mut receiver: Receiver<T>, what: &str) -> PyResult<T> {
+    let receiver = &mut receiver;
+    let received = wait(py, move |slice| match receiver.recv_timeout(slice) {
+        Ok(done) => Some(Some(done)),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(None),
+    })?;
+    received.ok_or_else(|| IotmlError::new_err(format!("the thread that {what} died of a defect of iotml")))
+}
+
+/// Does `work`, which may block for long, in a thread of its own, which Ctrl-C leaves behind: it must end by itself.
+pub fn apart<T: Send + 'static>(py: Python<'_>, what: &str, work: impl FnOnce() -> T + Send + 'static) -> PyResult<T> {
+    let (sender, receiver) = channel();
+    let spawned = thread::Builder::new().name("iotml-apart".to_owned()).spawn(move || drop(sender.send(work())));
+    spawned.map_err(|error| IotmlError::new_err(format!("no thread can be started that {what}: {error}")))?;
+    receive(py, receiver, what)
 }

@@ -17,6 +17,8 @@ BUILT_IN = {
     "EncodeError": ValueError,
     "SinkError": OSError,
     "ModelError": ValueError,
+    "StoreError": OSError,
+    "RolloutError": ValueError,
     "ExportError": ValueError,
     "PipelineError": RuntimeError,
     "ForkedError": RuntimeError,

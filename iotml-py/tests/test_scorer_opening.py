@@ -32,8 +32,8 @@ class TestOpening:
 
     def test_a_uri_names_the_file(self, cars: Path) -> None:
         assert iotml.Scorer(cars.as_uri()).name == "cars"
-        with pytest.raises(iotml.ConfigError, match="s3 is not a scheme"):
-            iotml.Scorer("s3://models/cars.onnx")
+        with pytest.raises(iotml.ConfigError, match='"ftp" is no scheme that models are read from'):
+            iotml.Scorer("ftp://models/cars.onnx")
 
     def test_a_manifest_given_wins(self, cars: Path) -> None:
         changed = json.loads(iotml.Scorer(cars).manifest) | {"name": "renamed", "threshold": {"value": 5.0}}

@@ -65,7 +65,9 @@ def fill(
 
 def read(bootstrap: str, topic: str) -> list[Record]:
     """Everything that is in a topic now, by partition and offset."""
-    options = {"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "enable.auto.commit": False}
+    options: dict[str, Any] = {"bootstrap.servers": bootstrap, "group.id": f"{topic}-reader", "enable.auto.commit": False}
+    # The last offset may be a mark of a transaction, which is no message.
+    options["enable.partition.eof"] = True
     # A place that is not there is an error, rather than a reason to wait at the end.
     consumer = Consumer({**options, "auto.offset.reset": "error"})
     records: list[Record] = []
@@ -85,6 +87,9 @@ def read(bootstrap: str, topic: str) -> list[Record]:
             if message is None:
                 continue
             if error := message.error():
+                if error.code() == KafkaError._PARTITION_EOF:
+                    ends.pop(message.partition(), None)
+                    continue
                 # The client tries most things again by itself.
                 errors.add(str(error))
                 continue

@@ -15,34 +15,46 @@ from iotml.exceptions import (
     PipelineError,
     PreprocessError,
     RetryableError,
+    RolloutError,
     ScoreError,
     SinkError,
     SourceError,
+    StoreError,
     UnknownColumnError,
 )
 from iotml.log import FileLog, FileRange, KafkaLog, LogBatch, LogRange, LogStats, Rejection
 from iotml.manifest import Manifest
+from iotml.model_topic import ModelTopic
 from iotml.pipeline import Pipeline, PipelineBuilder
 from iotml.plugins import Plugins, Result
+from iotml.rollout import AnnouncedVersion, ModelSet, ModelStatus, Rollout
+from iotml.store import FetchedModel, ListedModel, ModelStore, StoredModel
 from iotml.train import calibrate, export_onnx
 
 __all__ = [
+    "AnnouncedVersion",
     "Batch",
     "ConfigError",
     "DecodeError",
     "EncodeError",
     "ExportError",
+    "FetchedModel",
     "FileLog",
     "FileRange",
     "ForkedError",
     "IotmlError",
     "KafkaLog",
+    "ListedModel",
     "LogBatch",
     "LogRange",
     "LogStats",
     "Manifest",
     "MissingPackageError",
     "ModelError",
+    "ModelSet",
+    "ModelStatus",
+    "ModelStore",
+    "ModelTopic",
     "Pipeline",
     "PipelineBuilder",
     "PipelineError",
@@ -52,11 +64,15 @@ __all__ = [
     "Rejection",
     "Result",
     "RetryableError",
+    "Rollout",
+    "RolloutError",
     "ScoreError",
     "Scorer",
     "SinkError",
     "SourceError",
     "Stats",
+    "StoreError",
+    "StoredModel",
     "Task",
     "UnknownColumnError",
     "__version__",

@@ -52,6 +52,19 @@ class ModelError(IotmlError, ValueError):
     """A model or manifest that is refused: unreadable, not acceptable, or its golden rows do not come out."""
 
 
+class StoreError(IotmlError, OSError):
+    """A model store that cannot be asked, or does not do it: away, access denied, no such version, a version taken.
+
+    `retryable` says whether the same call may succeed later.
+    """
+
+    retryable: bool = False
+
+
+class RolloutError(IotmlError, ValueError):
+    """What is announced of a model cannot be changed like this: a version unknown, shares that contradict each other."""
+
+
 class ExportError(IotmlError, ValueError):
     """A framework's model that cannot be exported; the message says what to do."""
 

@@ -57,11 +57,7 @@ class Pipeline(_iotml.Pipeline):
             raise ConfigError("give either the path of a file or a text")
         if path is None:
             return cls(text or "", plugins=plugins)
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{os.fspath(path)}: cannot be read: {error}") from error
-        return cls(text, file=os.fspath(path), plugins=plugins)
+        return cls(read_document(path), file=os.fspath(path), plugins=plugins)
 
     @classmethod
     def builder(cls, name: str, *, plugins: Plugins | None = None, **options: Any) -> PipelineBuilder:
@@ -212,6 +208,14 @@ class PipelineBuilder:
             raise ConfigError(f"[{table}] is given twice")
         self._document[table] = value
         return self
+
+
+def read_document(path: str | os.PathLike[str]) -> str:
+    """Read the TOML of a pipeline. Raises `ConfigError` if that cannot be."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{os.fspath(path)}: cannot be read: {error}") from error
 
 
 def _table(value: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:

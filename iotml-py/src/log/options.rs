@@ -6,11 +6,7 @@ use iotml_core::decode::{AvroDecoderConfig, CsvDecoderConfig, JsonDecoderConfig}
 use iotml_kafka::{LogReaderConfig, RegistryDecoderConfig};
 use iotml_model::feature::Missing;
 use iotml_model::manifest::Feature;
-use pyo3::PyResult;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
-use crate::error::ConfigError;
 
 /// A topic, and what its messages are.
 #[derive(Clone, Debug, Deserialize)]
@@ -80,9 +76,4 @@ impl RowOptions {
         }
         needed
     }
-}
-
-/// Takes JSON text apart; raises `ConfigError` naming what is wrong.
-pub fn parse<T: DeserializeOwned>(json: &str) -> PyResult<T> {
-    serde_json::from_str(json).map_err(|error| ConfigError::new_err(error.to_string()))
 }

@@ -1,8 +1,6 @@
 //! `LogReader` and `FileReader`: what a topic or files are, before anything is read.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
 
 use iotml_core::pipeline::When;
@@ -14,12 +12,15 @@ use super::batch::Shape;
 use super::failure::Failure;
 use super::files::{self, FileRows};
 use super::kafka::KafkaRows;
-use super::options::{FileOptions, KafkaOptions, RowOptions, parse};
+use super::options::{FileOptions, KafkaOptions, RowOptions};
 use super::range::{FileRange, PyLogRange, spans};
 use super::reading::LogRead;
 use super::rows::RowSource;
-use crate::error::{ConfigError, SourceError};
-use crate::process::wait;
+use crate::error::{ConfigError, parse};
+use crate::process::apart;
+
+/// What a thread is for that may block for long.
+const READS: &str = "reads the log";
 
 /// A topic of Kafka and the encoding of its messages, as `iotml.KafkaLog` describes it in JSON. Nothing is connected before a
 /// range is asked for or a read begins, and every read has a connection of its own.
@@ -56,7 +57,7 @@ impl PyLogReader {
             _ => return Err(ConfigError::new_err("give last, or start and end, or offsets, not several of them")),
         };
         let config = self.options.log.clone();
-        let resolved = apart(py, move || LogReader::open(config)?.resolve(&select).map_err(Failure::from))?;
+        let resolved = apart(py, READS, move || LogReader::open(config)?.resolve(&select).map_err(Failure::from))?;
         resolved.map(PyLogRange).map_err(|failure| failure.raise(py))
     }
 
@@ -105,7 +106,7 @@ impl FileReader {
     ) -> PyResult<FileRange> {
         let offsets = offsets.map(spans).transpose()?;
         let paths = self.options.paths.clone();
-        let found = apart(py, move || files::resolve(&paths, last, offsets))?;
+        let found = apart(py, READS, move || files::resolve(&paths, last, offsets))?;
         found.map_err(|failure| failure.raise(py))
     }
 
@@ -131,20 +132,4 @@ fn filters(rows: &RowOptions) -> PyResult<Vec<When>> {
 
 fn shape(rows: &RowOptions) -> Shape {
     Shape { width: rows.features.len(), look_back: rows.look_back, has_labels: rows.label.is_some() }
-}
-
-/// Runs what may block for long in a thread of its own, which Ctrl-C leaves behind: it ends by itself, in bounded time.
-fn apart<T: Send + 'static>(
-    py: Python<'_>,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> PyResult<Result<T, Failure>> {
-    let (sender, mut receiver) = channel();
-    let spawned = thread::Builder::new().name("iotml-range".to_owned()).spawn(move || drop(sender.send(work())));
-    spawned.map_err(|error| SourceError::new_err(format!("no thread can be started: {error}")))?;
-    let receiver = &mut receiver;
-    wait(py, move |slice| match receiver.recv_timeout(slice) {
-        Ok(done) => Some(done),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some(Err(Failure::Died)),
-    })
 }

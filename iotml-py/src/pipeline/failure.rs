@@ -1,6 +1,6 @@
 //! What went wrong with a pipeline, as an exception.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::io;
 
 use iotml_core::pipeline::PipelineError as Failure;
@@ -28,9 +28,9 @@ pub fn of_pipeline(py: Python<'_>, failure: &Failure, secrets: &Secrets) -> PyEr
     let cause = match (raised_by_plugin(py, failure), failure) {
         (Some(exception), _) => Some(exception),
         (None, Failure::Stage { stage, source, .. }) => {
-            Some(chained(py, error::of_stage(*stage), source.as_ref(), secrets))
+            Some(error::raise_scrubbed(py, error::of_stage(*stage), source.as_ref(), secrets))
         }
-        (None, other) => other.source().map(|cause| chained(py, IotmlError::new_err, cause, secrets)),
+        (None, other) => other.source().map(|cause| error::raise_scrubbed(py, IotmlError::new_err, cause, secrets)),
     };
     raised.set_cause(py, cause);
     raised
@@ -49,13 +49,4 @@ fn raised_by_plugin(py: Python<'_>, failure: &Failure) -> Option<PyErr> {
         cause = error.source();
     }
     None
-}
-
-/// As [`error::raise`], without secrets (invariant 10).
-fn chained(py: Python<'_>, make: Make, error: &(dyn Error + 'static), secrets: &Secrets) -> PyErr {
-    let raised = make(secrets.scrub(&error.to_string()).into_owned());
-    if let Some(cause) = error.source() {
-        raised.set_cause(py, Some(chained(py, IotmlError::new_err, cause, secrets)));
-    }
-    raised
 }

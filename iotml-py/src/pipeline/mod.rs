@@ -7,12 +7,14 @@
 //! | `stats.rs` | what became of the rows, rates |
 //! | `failure.rs` | errors as exceptions |
 //! | `document.rs` | TOML for the builder |
+//! | `followed.rs` | the announcements that a pipeline follows |
 //! | `plugins.rs` | which plug-ins there are |
 //! | `plugin/` | stages written in Python |
 //! | `word.rs` | names that live as long as the process |
 
 mod document;
 mod failure;
+mod followed;
 mod handle;
 mod plugin;
 pub mod plugins;
@@ -21,6 +23,7 @@ mod stats;
 mod word;
 
 pub use document::toml_text;
+pub use followed::followed;
 pub use handle::{Pipeline, stop_pipelines};
 pub use plugin::{PyBatch, Task};
 pub use stats::Stats;

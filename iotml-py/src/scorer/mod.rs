@@ -33,7 +33,11 @@ use workers::Workers;
 /// Scaling, threshold and the kind of the score come from the model's manifest: the one in the ONNX file, or the JSON file
 /// beside it, or ``manifest`` (JSON text), which wins over both. The model's golden rows are run when it is opened.
 ///
-/// - ``path``: the ONNX file, or a ``file:`` URI of it.
+/// - ``path``: the ONNX file, or a ``file:`` URI of it; or the URI of a version in a model store, such as
+///   ``"s3://models/cars/4"``, ``gs:``, ``az:`` or ``"file:///srv/models/cars/4"``, which is fetched and verified, and whose
+///   manifest is the store's.
+/// - ``store``: the `ModelStore` that the version is in, where it is to be asked with other options than the defaults, such as
+///   ``trusted_keys`` or ``cache``. Without it credentials come from the environment.
 /// - ``engine``: ``"onnxruntime"``, ``"tract"``, or None for the first of them that is there. ONNX Runtime is found in the
 ///   package ``onnxruntime`` of this Python, which is not imported; tract is always there.
 /// - ``library``: the libonnxruntime to load, if none is to be looked for.
@@ -45,7 +49,7 @@ use workers::Workers;
 /// from call to call. It can be pickled, which opens the file again where it arrives. A process that was forked off must open
 /// its own.
 ///
-/// Raises `ModelError` if the model is refused.
+/// Raises `ModelError` if the model is refused, `StoreError` if the store cannot be asked or has no such version.
 ///
 /// >>> import numpy as np
 /// >>> import iotml
@@ -71,10 +75,12 @@ pub struct Scorer {
 #[pymethods]
 impl Scorer {
     #[new]
-    #[pyo3(signature = (path, *, engine=None, library=None, golden="required", manifest=None, missing="error"))]
+    #[pyo3(signature = (path, *, store=None, engine=None, library=None, golden="required", manifest=None, missing="error"))]
+    #[expect(clippy::too_many_arguments, reason = "they are those of a call in Python")]
     fn new(
         py: Python<'_>,
         path: PathBuf,
+        store: Option<StoreArgument<'_>>,
         engine: Option<String>,
         library: Option<PathBuf>,
         golden: &str,
@@ -86,7 +92,8 @@ impl Scorer {
             "impute" => Missing::Impute,
             other => return Err(unknown("missing", other, "\"error\" or \"impute\"")),
         };
-        let opening = Opening { path, engine, library, golden: golden.to_owned(), manifest };
+        let store = store.map(|store| store.0.unbind());
+        let opening = Opening { path, store, engine, library, golden: golden.to_owned(), manifest };
         let model = opening.open(py)?;
         let (engine, look_back) = (model.engine(), model.look_back());
         let (input_width, output_width) = (model.input_width(), model.output_width());
@@ -241,14 +248,16 @@ impl Scorer {
 
     #[pyo3(signature = () -> "tuple[tuple[str], dict[str, Any]]")]
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
-        let Opening { path, engine, library, golden, manifest } = &self.opening;
+        let Opening { path, store, engine, library, golden, manifest } = &self.opening;
         let keywords = PyDict::new(py);
+        keywords.set_item("store", store)?;
         keywords.set_item("engine", engine)?;
         keywords.set_item("library", library)?;
         keywords.set_item("golden", golden)?;
         keywords.set_item("manifest", manifest)?;
         keywords.set_item("missing", &self.missing)?;
-        Ok((PyTuple::new(py, [path])?, keywords))
+        // As text: in a path of Python's, `//` would become `/`.
+        Ok((PyTuple::new(py, [path.as_os_str()])?, keywords))
     }
 
     fn __repr__(&self) -> String {
@@ -343,6 +352,10 @@ macro_rules! argument {
 argument!(
     /// Raw rows.
     RowsArgument: type_hint_union!(F32_ARRAY, F64_ARRAY, ARROW_DATA)
+);
+argument!(
+    /// A store of models.
+    StoreArgument: type_hint_identifier!("iotml.store", "ModelStore")
 );
 argument!(
     /// Scaled rows.
