@@ -11,7 +11,7 @@ use iotml_core::batch::{Batch, StageOutput};
 use iotml_core::decode::{JsonDecoder, JsonDecoderConfig};
 use iotml_core::encode::{JsonEncoder, JsonEncoderConfig};
 use iotml_core::metrics::Metrics;
-use iotml_core::model::{ModelFeed, ModelState, ModelStatus, Watch};
+use iotml_core::model::{ModelDrift, ModelFeed, ModelState, ModelStatus, Watch};
 use iotml_core::pipeline::{Pipeline, PipelineSpec, Route, TaskContext, TaskStages};
 use iotml_core::plugin::BuildContext;
 use iotml_core::score::{ScoreError, Scorer};
@@ -71,6 +71,10 @@ impl ModelFeed for Telling {
             say(&Said::Ready { version: status.version.clone() });
         }
         self.0.report(status);
+    }
+
+    fn drifted(&self, drift: ModelDrift) {
+        self.0.drifted(drift);
     }
 }
 

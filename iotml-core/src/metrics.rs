@@ -2,17 +2,25 @@
 //!
 //! Names are `iotml_<stage>_<noun>_<unit>`, in base units; counters get `_total` when written out.
 
+mod buckets;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+pub use buckets::Buckets;
+use buckets::NextBounds;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
+
+/// A gauge of a number that need not be whole.
+pub type RealGauge = Gauge<f64, AtomicU64>;
 
 type Labels = Vec<(String, String)>;
 type Latency = Family<Labels, Histogram, fn() -> Histogram>;
@@ -35,13 +43,21 @@ struct Families {
     registry: Registry,
     counters: BTreeMap<String, Family<Labels, Counter>>,
     gauges: BTreeMap<String, Family<Labels, Gauge>>,
+    real_gauges: BTreeMap<String, Family<Labels, RealGauge>>,
     latencies: BTreeMap<String, Latency>,
+    histograms: BTreeMap<String, (NextBounds, Family<Labels, Buckets, NextBounds>)>,
 }
 
 impl Metrics {
     /// The same metrics with labels added to everything that is made from the result.
     pub fn with(&self, labels: &[(&str, &str)]) -> Self {
         Self { families: self.families.clone(), labels: self.merged(labels) }
+    }
+
+    /// The same metrics without a label, for what all tasks of a pipeline count together.
+    pub fn without(&self, label: &str) -> Self {
+        let labels = self.labels.iter().filter(|(name, _)| name != label).cloned().collect();
+        Self { families: self.families.clone(), labels }
     }
 
     /// A counter; `name` without `_total`.
@@ -68,6 +84,33 @@ impl Metrics {
         family.get_or_create(&self.merged(labels)).clone()
     }
 
+    /// A gauge of a number that need not be whole.
+    pub fn real_gauge(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> RealGauge {
+        let mut families = self.lock();
+        let Families { registry, real_gauges, .. } = &mut *families;
+        let family = real_gauges.entry(name.to_owned()).or_insert_with(|| {
+            let family = Family::default();
+            registry.register(name, without_dot(help), family.clone());
+            family
+        });
+        family.get_or_create(&self.merged(labels)).clone()
+    }
+
+    /// A histogram with the upper `bounds` of its buckets, at most 32; each series of a name may have its own, and keeps those that it was made
+    /// with.
+    pub fn histogram(&self, name: &str, help: &str, labels: &[(&str, &str)], bounds: &[f64]) -> Buckets {
+        let mut families = self.lock();
+        let Families { registry, histograms, .. } = &mut *families;
+        let (next, family) = histograms.entry(name.to_owned()).or_insert_with(|| {
+            let next = NextBounds::default();
+            let family = Family::new_with_constructor(next.clone());
+            registry.register(name, without_dot(help), family.clone());
+            (next, family)
+        });
+        next.set(bounds);
+        family.get_or_create(&self.merged(labels)).clone()
+    }
+
     /// A histogram of seconds; `name` ends in `_seconds`.
     pub fn latency(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Histogram {
         let mut families = self.lock();
@@ -87,7 +130,9 @@ impl Metrics {
         let families = self.lock();
         families.counters.get(name).map(|family| family.remove(&labels));
         families.gauges.get(name).map(|family| family.remove(&labels));
+        families.real_gauges.get(name).map(|family| family.remove(&labels));
         families.latencies.get(name).map(|family| family.remove(&labels));
+        families.histograms.get(name).map(|(_, family)| family.remove(&labels));
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -143,5 +188,43 @@ mod tests {
         metrics.remove("iotml_nothing", &[]);
         let text = metrics.text().unwrap();
         assert!(!text.contains("version=\"1\"") && text.contains("version=\"2\""), "{text}");
+    }
+
+    #[test]
+    fn a_histogram_counts_batches_as_it_counts_values() {
+        let metrics = Metrics::default().with(&[("task", "0")]);
+        let whole = metrics.histogram("whole", "W.", &[("version", "1")], &[0.5, 1.0, f64::NAN, 1.0, 4.0]);
+        let single = metrics.histogram("single", "S.", &[], &[0.5, 1.0, 4.0]);
+        let values: Vec<f32> = (0..19).map(|at| at as f32 / 4.0).collect();
+        whole.observe_all(&values);
+        whole.observe_all(&[f32::NAN]);
+        values.iter().for_each(|value| single.observe(f64::from(*value)));
+        let other = metrics.without("task").histogram("whole", "W.", &[("version", "2")], &[9.0]);
+        other.observe(1.0);
+        let text = metrics.text().unwrap();
+        let lines = |name: &str, labels: &str, le: &str| {
+            let start = format!("{name}_bucket{{le=\"{le}\",{labels}}} ");
+            text.lines()
+                .find_map(|line| line.strip_prefix(&start))
+                .unwrap_or_else(|| panic!("{start}: {text}"))
+                .to_owned()
+        };
+        for (le, n) in [("0.5", "3"), ("1.0", "5"), ("4.0", "17"), ("+Inf", "19")] {
+            assert_eq!(lines("whole", "task=\"0\",version=\"1\"", le), n, "{le}");
+            assert_eq!(lines("single", "task=\"0\"", le), n, "{le}");
+        }
+        assert_eq!(lines("whole", "version=\"2\"", "9.0"), "1", "bounds of its own");
+        assert!(text.contains("whole_sum{task=\"0\",version=\"1\"} 42.75"), "{text}");
+        metrics.remove("whole", &[("version", "1")]);
+        assert!(!metrics.text().unwrap().contains("version=\"1\""));
+    }
+
+    #[test]
+    fn a_real_gauge_need_not_be_whole() {
+        let metrics = Metrics::default();
+        metrics.real_gauge("psi", "P.", &[("feature", "speed")]).set(0.25);
+        assert!(metrics.text().unwrap().contains("psi{feature=\"speed\"} 0.25"));
+        metrics.remove("psi", &[("feature", "speed")]);
+        assert!(!metrics.text().unwrap().contains("speed"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ModelSet, ModelStatus, SetError};
+use super::{ModelDrift, ModelSet, ModelStatus, SetError};
 use crate::error::BoxError;
 
 /// The other side of a [`ModelFeed`](super::ModelFeed): announces models, and reads what is announced and reported.
@@ -33,4 +33,10 @@ pub trait Announcer: Send + Sync {
     /// # Errors
     /// What keeps it from being read.
     fn reports(&self) -> Result<Vec<ModelStatus>, BoxError>;
+
+    /// What workers reported of rows that drifted, oldest first.
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    fn drifts(&self) -> Result<Vec<ModelDrift>, BoxError>;
 }

@@ -8,15 +8,15 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use super::{Announcer, ModelSet, ModelStatus};
+use super::{Announcer, ModelDrift, ModelSet, ModelStatus};
 use crate::error::ConfigError;
 use crate::plugin::{BuildContext, Plugin, PluginConfig};
 
 /// Tells scorers which models are announced, and takes their reports.
 ///
 /// # Contract
-/// 1. [`watch`](ModelFeed::watch) and [`report`](ModelFeed::report) return at once; the feed has a thread of its own where it
-///    needs one, from the first watch on.
+/// 1. [`watch`](ModelFeed::watch), [`report`](ModelFeed::report) and [`drifted`](ModelFeed::drifted) return at once; the feed has a
+///    thread of its own where it needs one, from the first call on.
 /// 2. A watch is complete once everything that had been announced when it began has been read.
 /// 3. Only the newest set counts: a watch may pass over others that came before it.
 /// 4. Trouble is shown, and does not end a watch: the feed goes on trying.
@@ -26,6 +26,9 @@ pub trait ModelFeed: Debug + Send + Sync {
 
     /// Takes a report. What cannot be sent is dropped, and logged.
     fn report(&self, status: ModelStatus);
+
+    /// Takes the report that rows have drifted. What cannot be sent is dropped, and logged.
+    fn drifted(&self, drift: ModelDrift);
 }
 
 /// What a feed knows of one model.

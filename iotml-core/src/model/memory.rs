@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Known, ModelFeed, ModelSet, ModelStatus, Teller, Watch};
+use super::{Known, ModelDrift, ModelFeed, ModelSet, ModelStatus, Teller, Watch};
 
 /// A feed in memory, for programs that announce models themselves, and for tests.
 #[derive(Debug, Default)]
@@ -17,6 +17,7 @@ struct State {
     tellers: HashMap<String, Teller>,
     is_held: bool,
     reports: Vec<ModelStatus>,
+    drifts: Vec<ModelDrift>,
 }
 
 impl MemoryFeed {
@@ -54,6 +55,11 @@ impl MemoryFeed {
         self.lock().reports.clone()
     }
 
+    /// All reports of drift so far, in the order they came.
+    pub fn drifts(&self) -> Vec<ModelDrift> {
+        self.lock().drifts.clone()
+    }
+
     fn tell(&self, model: &str, change: impl FnOnce(&mut Known)) {
         let mut state = self.lock();
         let is_complete = !state.is_held;
@@ -84,5 +90,9 @@ impl ModelFeed for MemoryFeed {
 
     fn report(&self, status: ModelStatus) {
         self.lock().reports.push(status);
+    }
+
+    fn drifted(&self, drift: ModelDrift) {
+        self.lock().drifts.push(drift);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use iotml_core::error::BoxError;
-use iotml_core::model::{Announcer, ModelSet, ModelStatus, Place, SetError};
+use iotml_core::model::{Announcer, ModelDrift, ModelSet, ModelStatus, Place, SetError};
+use serde::de::DeserializeOwned;
 
 use super::config::{KafkaModelFeedConfig, MAX_INLINE_BYTES};
 use super::error::ModelTopicError;
@@ -94,10 +95,25 @@ impl ModelTopic {
     /// # Errors
     /// [`ModelTopicError`] if the topic cannot be read.
     pub fn reports(&self) -> Result<Vec<ModelStatus>, ModelTopicError> {
+        self.reported(&self.config.status_topic)
+    }
+
+    /// What workers reported of rows that drifted, oldest first; what is no such report is passed over.
+    ///
+    /// # Errors
+    /// [`ModelTopicError`] if the topic cannot be read.
+    pub fn drifts(&self) -> Result<Vec<ModelDrift>, ModelTopicError> {
+        self.reported(&self.config.drift_topic)
+    }
+
+    fn reported<T: DeserializeOwned>(&self, topic: &str) -> Result<Vec<T>, ModelTopicError> {
         let mut reports = Vec::new();
-        if let Some(mut reader) = Reader::of_reports(&self.config)? {
+        if topic.is_empty() {
+            return Ok(reports);
+        }
+        if let Some(mut reader) = Reader::of_reports(&self.config, topic)? {
             reader.read_to_end(|record| {
-                reports.extend(record.value.and_then(|value| serde_json::from_slice::<ModelStatus>(value).ok()));
+                reports.extend(record.value.and_then(|value| serde_json::from_slice::<T>(value).ok()));
             })?;
         }
         Ok(reports)
@@ -140,6 +156,10 @@ impl Announcer for ModelTopic {
 
     fn reports(&self) -> Result<Vec<ModelStatus>, BoxError> {
         Ok(ModelTopic::reports(self)?)
+    }
+
+    fn drifts(&self) -> Result<Vec<ModelDrift>, BoxError> {
+        Ok(ModelTopic::drifts(self)?)
     }
 }
 

@@ -35,6 +35,9 @@ pub struct KafkaModelFeedConfig {
     /// The topic on which workers report; empty reports to the log only.
     #[serde(default = "default_status_topic")]
     pub status_topic: String,
+    /// The topic on which workers report that rows are no longer like those a model was trained on; empty reports to the log only.
+    #[serde(default = "default_drift_topic")]
+    pub drift_topic: String,
     /// Create the topics if they do not exist: the first compacted, with one partition.
     #[serde(default = "yes")]
     pub create_topics: bool,
@@ -56,6 +59,10 @@ fn default_status_topic() -> String {
     "model-status".to_owned()
 }
 
+fn default_drift_topic() -> String {
+    "model-drift".to_owned()
+}
+
 fn yes() -> bool {
     true
 }
@@ -65,11 +72,12 @@ fn default_timeout() -> HumanDuration {
 }
 
 impl KafkaModelFeedConfig {
-    /// The topics `models` and `model-status` at the brokers at `bootstrap_servers`.
+    /// The topics `models`, `model-status` and `model-drift` at the brokers at `bootstrap_servers`.
     pub fn new(bootstrap_servers: &str) -> Self {
         Self {
             topic: default_topic(),
             status_topic: default_status_topic(),
+            drift_topic: default_drift_topic(),
             create_topics: true,
             replication: None,
             connect_timeout: default_timeout(),
@@ -78,15 +86,21 @@ impl KafkaModelFeedConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        for (key, topic) in [("topic", &self.topic), ("status_topic", &self.status_topic)] {
-            let is_off = key == "status_topic" && topic.is_empty();
+        let topics = [("topic", &self.topic), ("status_topic", &self.status_topic), ("drift_topic", &self.drift_topic)];
+        for (key, topic) in topics {
+            let is_off = key != "topic" && topic.is_empty();
             if !is_topic_name(topic) && !is_off {
                 return Err(ConfigError::new(format!("{topic:?} is not a name a Kafka topic can have")).of_key(key));
             }
         }
-        if self.topic == self.status_topic {
-            let message = "must differ from `topic`: reports would be read as announcements";
-            return Err(ConfigError::new(message).of_key("status_topic"));
+        for (key, topic) in &topics[1..] {
+            if **topic == self.topic {
+                let message = "must differ from `topic`: reports would be read as announcements";
+                return Err(ConfigError::new(message).of_key(key));
+            }
+        }
+        if self.drift_topic == self.status_topic && !self.drift_topic.is_empty() {
+            return Err(ConfigError::new("must differ from `status_topic`").of_key("drift_topic"));
         }
         Ok(())
     }
@@ -109,9 +123,9 @@ impl KafkaModelFeedConfig {
         KafkaSinkConfig { kafka, ..self.writes(&self.topic, &properties) }
     }
 
-    /// How reports are written.
-    pub(super) fn reports(&self) -> KafkaSinkConfig {
-        self.writes(&self.status_topic, &[])
+    /// How reports are written to `topic`.
+    pub(super) fn reports(&self, topic: &str) -> KafkaSinkConfig {
+        self.writes(topic, &[])
     }
 
     fn writes(&self, topic: &str, properties: &[(&str, &str)]) -> KafkaSinkConfig {

@@ -5,26 +5,27 @@ use std::thread;
 use std::time::Duration;
 
 use iotml_core::error::{ConfigError, report};
-use iotml_core::model::{Known, ModelFeed, ModelStatus, Teller, Watch};
+use iotml_core::model::{Known, ModelDrift, ModelFeed, ModelStatus, Teller, Watch};
 use iotml_core::plugin::BuildContext;
 
 use super::config::KafkaModelFeedConfig;
 use super::error::ModelTopicError;
 use super::read::{FOLLOWS, Reader, Record};
-use super::status::Reporter;
+use super::report::Reporter;
 
 /// The pauses between two tries of what failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Hears of models on a compacted topic, and reports on another.
+/// Hears of models on a compacted topic, and reports on two others.
 ///
 /// Every watch reads the topic with a thread of its own, from the beginning to the end as of then, and then goes on; it needs no
 /// consumer group and commits nothing. Where the topic cannot be read it says so and tries again.
 #[derive(Debug)]
 pub struct KafkaModelFeed {
     config: Arc<KafkaModelFeedConfig>,
-    reporter: Option<Reporter>,
+    statuses: Option<Reporter>,
+    drifts: Option<Reporter>,
 }
 
 impl KafkaModelFeed {
@@ -35,8 +36,9 @@ impl KafkaModelFeed {
     pub fn new(config: KafkaModelFeedConfig, _: &BuildContext) -> Result<Self, ConfigError> {
         config.check()?;
         let config = Arc::new(config);
-        let reporter = (!config.status_topic.is_empty()).then(|| Reporter::new(config.reports()));
-        Ok(Self { config, reporter })
+        let reporter = |topic: &String| (!topic.is_empty()).then(|| Reporter::new(topic, config.reports(topic)));
+        let (statuses, drifts) = (reporter(&config.status_topic), reporter(&config.drift_topic));
+        Ok(Self { config, statuses, drifts })
     }
 }
 
@@ -57,8 +59,14 @@ impl ModelFeed for KafkaModelFeed {
     }
 
     fn report(&self, status: ModelStatus) {
-        if let Some(reporter) = &self.reporter {
-            reporter.report(status);
+        if let Some(reporter) = &self.statuses {
+            reporter.report(&status.model, &status);
+        }
+    }
+
+    fn drifted(&self, drift: ModelDrift) {
+        if let Some(reporter) = &self.drifts {
+            reporter.report(&drift.model, &drift);
         }
     }
 }

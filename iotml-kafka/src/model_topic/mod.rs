@@ -1,9 +1,10 @@
-//! Models announced on Kafka: one compacted topic says which are in force, another what workers made of that.
+//! Models announced on Kafka: one compacted topic says which are in force, two others what workers made of that.
 //!
 //! | topic | key | value |
 //! | --- | --- | --- |
 //! | `models`, compacted | the model's name | a [`ModelSet`](iotml_core::model::ModelSet) as JSON; a tombstone takes the model out |
 //! | `model-status` | the model's name | a [`ModelStatus`](iotml_core::model::ModelStatus) as JSON |
+//! | `model-drift` | the model's name | a [`ModelDrift`](iotml_core::model::ModelDrift) as JSON |
 //!
 //! 1. [`KafkaModelFeed`] is the `feed = { type = "kafka" }` of a scorer that follows: it reads the topic to its end, then goes on;
 //! 2. [`ModelTopic`] is the other side: it announces, and reads what is announced and reported.
@@ -13,7 +14,7 @@ mod config;
 mod error;
 mod feed;
 mod read;
-mod status;
+mod report;
 mod turn;
 mod writer;
 

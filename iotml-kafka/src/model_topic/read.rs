@@ -62,9 +62,9 @@ impl Reader {
         Self::of(log)
     }
 
-    /// Opens the topic of reports; `None` if there is none yet.
-    pub(super) fn of_reports(config: &KafkaModelFeedConfig) -> Result<Option<Self>, ModelTopicError> {
-        match LogReader::open(config.reads(&config.status_topic, ONCE)) {
+    /// Opens a topic of reports; `None` if there is none yet.
+    pub(super) fn of_reports(config: &KafkaModelFeedConfig, topic: &str) -> Result<Option<Self>, ModelTopicError> {
+        match LogReader::open(config.reads(topic, ONCE)) {
             Err(LogError::UnknownTopic { .. }) => Ok(None),
             opened => Ok(Some(Self::of(opened?)?)),
         }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use iotml_core::model::{Announcement, Known, ModelFeed, ModelSet, ModelState, ModelStatus, Rollout, Watch};
+use iotml_core::model::{
+    Announcement, FeatureDrift, Known, LogStretch, ModelDrift, ModelFeed, ModelSet, ModelState, ModelStatus, Rollout,
+    Watch,
+};
 use iotml_kafka::{KafkaModelFeed, KafkaModelFeedConfig, MAX_INLINE_BYTES, ModelTopic, ModelTopicError};
 use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 
@@ -13,10 +16,12 @@ use crate::cluster::{Cluster, PATIENCE, blocking, build_context, unique};
 async fn config(cluster: &Cluster) -> KafkaModelFeedConfig {
     let mut config = KafkaModelFeedConfig::new(&cluster.servers);
     (config.topic, config.status_topic) = (unique("models"), unique("model-status"));
+    config.drift_topic = unique("model-drift");
     if cluster.is_embedded() {
         config.create_topics = false;
         cluster.inner().create_topic(&config.topic, 1).unwrap();
         cluster.inner().create_topic(&config.status_topic, 1).unwrap();
+        cluster.inner().create_topic(&config.drift_topic, 1).unwrap();
     }
     config
 }
@@ -147,6 +152,46 @@ async fn reports_are_written_beside_and_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn drift_is_reported_on_a_topic_of_its_own() {
+    for cluster in Cluster::all() {
+        let config = config(&cluster).await;
+        let drift = |n: i64| ModelDrift {
+            model: "cars".to_owned(),
+            version: "3".to_owned(),
+            pipeline: "p".to_owned(),
+            instance: "i".to_owned(),
+            time: n,
+            windows: 3,
+            rows: 3000,
+            from: Some(n - 10),
+            until: Some(n),
+            log: vec![LogStretch { topic: "t".to_owned(), partitions: [(0, (5, 15))].into() }],
+            features: vec![FeatureDrift { name: "speed".to_owned(), psi: 0.5, ks: 0.25, missing: 0.0 }],
+            anomaly_rate: None,
+        };
+        let feed = feed(&config);
+        (0..3).for_each(|n| feed.drifted(drift(n)));
+        let (topic, silent) = (topic(&config), config.clone());
+        let drifts = blocking(move || {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            loop {
+                let drifts = topic.drifts().unwrap();
+                if drifts.len() >= 3 {
+                    assert_eq!(topic.reports().unwrap(), [], "of their own topic only");
+                    return drifts;
+                }
+                assert!(std::time::Instant::now() < deadline, "{drifts:?}");
+            }
+        })
+        .await;
+        assert_eq!(drifts, (0..3).map(drift).collect::<Vec<_>>(), "all of them, in order");
+        let off = KafkaModelFeedConfig { drift_topic: String::new(), ..silent };
+        let topic = ModelTopic::new(off).unwrap();
+        assert_eq!(blocking(move || topic.drifts().unwrap()).await, []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_topic_is_created_compacted() {
     let Some(cluster) = Cluster::real() else { return };
     let config = config(&cluster).await;
@@ -219,6 +264,9 @@ fn what_is_too_large_or_contradicts_itself_is_refused_before_it_is_sent() {
     assert!(matches!(topic.announce(&wrong).unwrap_err(), ModelTopicError::Set(_)));
     let same = KafkaModelFeedConfig { status_topic: "models".into(), ..KafkaModelFeedConfig::new("localhost:1") };
     assert!(ModelTopic::new(same).unwrap_err().to_string().contains("announcements"));
+    let same = KafkaModelFeedConfig { drift_topic: "model-status".into(), ..KafkaModelFeedConfig::new("localhost:1") };
+    let error = ModelTopic::new(same).unwrap_err().to_string();
+    assert!(error.contains("must differ from `status_topic`"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

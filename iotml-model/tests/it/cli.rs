@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use iotml_core::error::BoxError;
-use iotml_core::model::{Announcer, MemoryFeed, ModelFeed, ModelSet, ModelState, ModelStatus, SetError};
+use iotml_core::model::{Announcer, MemoryFeed, ModelDrift, ModelFeed, ModelSet, ModelState, ModelStatus, SetError};
 use iotml_core::plugin::Registry;
 use iotml_core::schemars::{self, JsonSchema};
 use iotml_model::testing::scaled_copy;
@@ -84,6 +84,10 @@ impl Announcer for FileBoard {
             .values()
             .flat_map(|set| set.acting().map(|it| ready(set, &it.version)).collect::<Vec<_>>())
             .collect())
+    }
+
+    fn drifts(&self) -> Result<Vec<ModelDrift>, BoxError> {
+        Ok(Vec::new())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use iotml_core::model::ModelStatus;
+use serde::Serialize;
 
 use super::writer::{Writer, may_pass};
 use crate::sink::KafkaSinkConfig;
@@ -19,45 +19,54 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Takes reports without waiting, and writes them with a thread that begins with the first.
 #[derive(Debug)]
 pub(super) struct Reporter {
+    topic: String,
     config: KafkaSinkConfig,
-    sender: Mutex<Option<SyncSender<ModelStatus>>>,
+    sender: Mutex<Option<SyncSender<Line>>>,
+}
+
+/// One report: the model's name, and what is said of it as JSON.
+struct Line {
+    model: String,
+    json: Vec<u8>,
 }
 
 impl Reporter {
-    pub(super) fn new(config: KafkaSinkConfig) -> Self {
-        Self { config, sender: Mutex::new(None) }
+    /// A reporter to `topic`, which is written as `config` says.
+    pub(super) fn new(topic: &str, config: KafkaSinkConfig) -> Self {
+        Self { topic: topic.to_owned(), config, sender: Mutex::new(None) }
     }
 
-    pub(super) fn report(&self, status: ModelStatus) {
+    pub(super) fn report(&self, model: &str, report: &impl Serialize) {
+        let json = match serde_json::to_vec(report) {
+            Ok(json) => json,
+            Err(error) => return tracing::warn!(model, %error, "a report cannot be written as JSON"),
+        };
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = sender.get_or_insert_with(|| {
             let (sender, receiver) = sync_channel(MAX_WAITING);
             let config = self.config.clone();
-            let spawned =
-                thread::Builder::new().name("model-status".to_owned()).spawn(move || write(&config, &receiver));
+            let spawned = thread::Builder::new().name(self.topic.clone()).spawn(move || write(&config, &receiver));
             if let Err(error) = spawned {
                 tracing::warn!(%error, "no thread can be started to report on models");
             }
             sender
         });
-        if let Err(TrySendError::Full(status) | TrySendError::Disconnected(status)) = sender.try_send(status) {
-            tracing::warn!(model = status.model, version = status.version, state = %status.state, "a report was dropped");
+        let line = Line { model: model.to_owned(), json };
+        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) = sender.try_send(line) {
+            let report = String::from_utf8_lossy(&line.json);
+            tracing::warn!(topic = self.topic, model = line.model, %report, "a report was dropped");
         }
     }
 }
 
 /// Writes reports until whoever reports is gone and everything is written.
-fn write(config: &KafkaSinkConfig, reports: &Receiver<ModelStatus>) {
+fn write(config: &KafkaSinkConfig, reports: &Receiver<Line>) {
     let mut writer: Option<Writer> = None;
     while let Ok(first) = reports.recv() {
         let mut batch = vec![first];
         batch.extend(reports.try_iter().take(255));
-        let lines: Vec<(Vec<u8>, Vec<u8>)> = batch
-            .iter()
-            .filter_map(|status| Some((status.model.clone().into_bytes(), serde_json::to_vec(status).ok()?)))
-            .collect();
         let records: Vec<(&[u8], Option<&[u8]>)> =
-            lines.iter().map(|(key, line)| (key.as_slice(), Some(line.as_slice()))).collect();
+            batch.iter().map(|line| (line.model.as_bytes(), Some(line.json.as_slice()))).collect();
         let begun = Instant::now();
         loop {
             let failed = match &writer {
