@@ -58,6 +58,7 @@ fn criterion_groups(criterion: &mut Criterion, stages: &mut Stages, apache: &Apa
         let mut group = criterion.benchmark_group("score");
         group.throughput(Throughput::Elements(N_ROWS as u64));
         group.bench_function("onnx autoencoder 18", |b| b.iter(|| stages.score()));
+        group.bench_function("the same, watched", |b| b.iter(|| stages.score_watched()));
         group.finish();
     } else {
         println!("score: left out, because no model can be loaded (is ONNX Runtime there?)");
@@ -96,6 +97,30 @@ fn ratios(stages: &mut Stages, apache: &ApacheAvro, arrow: &mut ArrowAvro) {
     for (name, nanos) in names.iter().zip(medians) {
         println!("{name:<28} {nanos:>8.1} ns/row {:>7.1}x", medians[0] / nanos);
     }
+    if stages.can_score() {
+        watching(stages, medians[2]);
+    }
+}
+
+/// What it costs to compare every row with those of training, beside scoring and decoding.
+fn watching(stages: &mut Stages, decode: f64) {
+    const TURNS: usize = 41;
+    let mut times: [Vec<f64>; 2] = Default::default();
+    for _ in 0..TURNS {
+        times[0].push(nanos_per_row(|| drop(black_box(stages.score()))));
+        times[1].push(nanos_per_row(|| drop(black_box(stages.score_watched()))));
+    }
+    let [score, watched] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[TURNS / 2]
+    });
+    let cost = watched - score;
+    println!("\nscoring 18 features, and the same with every row watched (21 edges a feature)");
+    println!(
+        "{score:.1} and {watched:.1} ns/row: {:.2}x; {:.2}x with decoding",
+        watched / score,
+        1.0 + cost / (score + decode)
+    );
 }
 
 /// The best of a few calls: a turn of a few hundred microseconds is easily interrupted.

@@ -17,7 +17,8 @@ use iotml_core::ndarray::Array2;
 use iotml_core::pipeline::TaskContext;
 use iotml_core::score::Scorer;
 use iotml_model::feature::{FeatureSpec, Missing};
-use iotml_model::{Manifest, OnnxScorer, OnnxScorerConfig};
+use iotml_model::manifest::{Distribution, Feature, FeatureDistribution, Scale};
+use iotml_model::{Manifest, ManifestSource, Model, OnnxScorer, OnnxScorerConfig, OpenOptions, WatchConfig};
 
 use crate::data::{self, MANIFEST, N_ROWS, SCHEMA, SCHEMA_ID};
 use crate::peers::{ApacheAvro, ArrowAvro};
@@ -47,6 +48,8 @@ pub struct Stages {
     matrix: Array2<f32>,
     decoded: Batch,
     scorer: Option<OnnxScorer>,
+    /// The same, which also compares all rows with those of training.
+    watched: Option<OnnxScorer>,
     json_encoder: JsonEncoder,
     avro_encoder: AvroEncoder,
 }
@@ -82,7 +85,8 @@ impl Stages {
             csv_decoder: CsvDecoder::new(csv_config).unwrap(),
             spec: FeatureSpec::new(&manifest.features, Missing::Reject),
             matrix: Array2::zeros((N_ROWS, manifest.features.len())),
-            scorer: scorer(&runtime),
+            scorer: scorer(&runtime, None),
+            watched: scorer(&runtime, Some(WatchConfig::default())),
             json_encoder: JsonEncoder::new(JsonEncoderConfig::default()),
             avro_encoder: AvroEncoder::new(AvroEncoderConfig::default()).unwrap(),
             framed,
@@ -134,6 +138,10 @@ impl Stages {
 
     pub fn score(&mut self) -> StageOutput {
         self.scorer.as_mut().unwrap().score(self.decoded.clone()).unwrap()
+    }
+
+    pub fn score_watched(&mut self) -> StageOutput {
+        self.watched.as_mut().unwrap().score(self.decoded.clone()).unwrap()
     }
 
     pub fn encode_json(&mut self) -> Encoded {
@@ -205,14 +213,31 @@ fn numbers(columns: &RecordBatch) -> Vec<Vec<f32>> {
 }
 
 /// The demo's model, where an engine is there to run it.
-fn scorer(runtime: &tokio::runtime::Runtime) -> Option<OnnxScorer> {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/cars/cars-autoencoder.onnx");
-    let mut scorer = OnnxScorer::new(OnnxScorerConfig::new(model)).ok()?;
-    match runtime.block_on(scorer.open(&TaskContext::single("stages"))) {
-        Ok(()) => Some(scorer),
-        Err(error) => {
-            println!("{error}");
-            None
-        }
-    }
+fn scorer(runtime: &tokio::runtime::Runtime, watch: Option<WatchConfig>) -> Option<OnnxScorer> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/cars/cars-autoencoder.onnx");
+    let mut manifest: Manifest = serde_json::from_str(MANIFEST).unwrap();
+    manifest.distribution = Some(distribution(&manifest));
+    let options = OpenOptions { manifest: ManifestSource::Given(Box::new(manifest)), ..OpenOptions::default() };
+    let opened = Model::open(&path, &options);
+    let model = opened.map_err(|error| println!("{error}")).ok()?;
+    let config = OnnxScorerConfig { watch, ..OnnxScorerConfig::new("") };
+    let mut scorer = OnnxScorer::with_model(model, config).unwrap();
+    runtime.block_on(scorer.open(&TaskContext::single("stages"))).unwrap();
+    Some(scorer)
+}
+
+/// As many edges as a training writes down: 21 for each feature.
+fn distribution(manifest: &Manifest) -> Distribution {
+    let feature = |feature: &Feature| {
+        let (low, high) = match feature.scale {
+            Some(Scale::Range { min, max }) => (min, max),
+            Some(Scale::Standard { mean, std }) => (mean - 2.0 * std, mean + 2.0 * std),
+            None => (0.0, 1.0),
+        };
+        let edges = (0..=20).map(|edge| low + (high - low) * f64::from(edge) / 20.0).collect();
+        let shares = (0..22).map(|bin| if bin == 0 || bin == 21 { 0.0 } else { 0.05 }).collect();
+        FeatureDistribution { name: feature.name.clone(), edges, shares, missing: 0.0 }
+    };
+    let read = manifest.features.iter().filter(|feature| feature.constant.is_none());
+    Distribution { features: read.map(feature).collect(), ..Distribution::default() }
 }

@@ -166,6 +166,11 @@ impl Evaluation {
         }
     }
 
+    /// How columns become rows.
+    pub(crate) fn spec(&self) -> &FeatureSpec {
+        &self.spec
+    }
+
     /// What the next passes shall keep.
     pub(crate) fn keep(&mut self, wants: Wants) {
         self.wants = wants;

@@ -7,7 +7,7 @@
 //! 3. its golden rows, on the engine that will serve it.
 //!
 //! [`OnnxScorer`] puts a model into a pipeline, a [`Follower`] those that are announced while it runs; [`register`] makes both known to a
-//! worker as `type = "onnx"`. [`RowScorer`] scores
+//! worker as `type = "onnx"`. A [`Watcher`] compares live rows with those of training. [`RowScorer`] scores
 //! rows that come from anywhere else.
 //!
 //! A model that came without a manifest is given one in code:
@@ -58,12 +58,14 @@ mod reconstruction;
 mod row_scorer;
 mod score;
 mod scorer;
+mod series;
 mod snapshot;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verdict;
+pub mod watch;
 mod work;
 
 pub use engine::{EngineChoice, prefer_library_in};
@@ -75,6 +77,7 @@ pub use manifest::{Kind, Manifest, ManifestSource};
 pub use model::{GoldenRule, Model, OpenOptions};
 pub use row_scorer::{RowScorer, Rows, Scored};
 pub use scorer::{OnnxScorer, OnnxScorerConfig, column};
+pub use watch::{WatchConfig, Watcher};
 
 use iotml_core::plugin::Registry;
 use iotml_core::score::Scorer;

@@ -18,9 +18,10 @@ use crate::columns::Appender;
 use crate::engine::EngineChoice;
 use crate::feature::Missing;
 use crate::live::FollowConfig;
-use crate::manifest::ManifestSource;
+use crate::manifest::{Distribution, Manifest, ManifestSource};
 use crate::model::{Candidate, GoldenRule, Model, OpenOptions};
 use crate::precheck::Limits;
+use crate::watch::{NO_DISTRIBUTION, WatchConfig, Watcher};
 use crate::work::{Work, append};
 
 /// The columns an [`OnnxScorer`] appends: those of core, and what only some models have.
@@ -43,6 +44,9 @@ pub struct OnnxScorerConfig {
     /// Where other models are announced, which take its place while the pipeline runs.
     #[serde(default)]
     pub follow: Option<FollowConfig>,
+    /// Compare live rows with those that the model was trained on, and report when they differ for too long.
+    #[serde(default)]
+    pub watch: Option<WatchConfig>,
     /// A JSON file with the manifest, in the place of the one in the model's metadata or beside it.
     #[serde(default)]
     pub manifest: Option<PathBuf>,
@@ -88,6 +92,7 @@ impl OnnxScorerConfig {
         OnnxScorerConfig {
             model: Some(model.into()),
             follow: None,
+            watch: None,
             manifest: None,
             engine: EngineChoice::default(),
             library: None,
@@ -130,6 +135,13 @@ impl OnnxScorerConfig {
         if self.max_keys < 2 {
             return Err(ConfigError::new(format!("max_keys is {}, but at least 2 are needed", self.max_keys)));
         }
+        if let Some(watch) = &self.watch {
+            watch.check()?;
+            if self.follow.is_some() && watch.feed.is_some() {
+                let message = "is not for a scorer that follows a feed, which reports there: leave it out";
+                return Err(ConfigError::new(message).of_key("watch.feed"));
+            }
+        }
         Ok(())
     }
 
@@ -153,6 +165,19 @@ pub struct OnnxScorer {
     stage: Stage,
     work: Work,
     appender: Appender,
+    watcher: Option<Watcher>,
+}
+
+/// What watches the rows of one scorer, if that is wanted.
+fn watcher(manifest: &Manifest, config: &OnnxScorerConfig) -> Result<Option<Watcher>, ConfigError> {
+    let Some(watch) = &config.watch else { return Ok(None) };
+    // Without features there may still be a rate of anomalies to look at.
+    let is_enough = |it: &Distribution| !it.features.is_empty() || watch.anomaly_ratio.is_some();
+    if !manifest.distribution.as_ref().is_some_and(is_enough) {
+        let Manifest { name, version, .. } = manifest;
+        return Err(ConfigError::new(format!("model {name} {version}: {NO_DISTRIBUTION}")).of_key("watch"));
+    }
+    Watcher::new(watch.clone(), None).map(Some)
 }
 
 /// How far a model is.
@@ -183,8 +208,9 @@ impl OnnxScorer {
         };
         let candidate = Candidate::read(file, &options).map_err(|error| config.blame(error))?;
         let work = Work::new(&candidate.manifest, &candidate.signature, &config)?;
+        let watcher = watcher(&candidate.manifest, &config)?;
         let appender = Appender::new(work.fields().to_vec());
-        Ok(OnnxScorer { options, stage: Stage::Checked(Box::new(candidate)), work, appender })
+        Ok(OnnxScorer { options, stage: Stage::Checked(Box::new(candidate)), work, appender, watcher })
     }
 
     /// A scorer around a model that is already open; the fields of `config` that say how to open one are not used.
@@ -194,8 +220,16 @@ impl OnnxScorer {
     pub fn with_model(model: Model, config: OnnxScorerConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let work = Work::new(&model.manifest, &model.signature, &config)?;
+        let watcher = watcher(&model.manifest, &config)?;
         let appender = Appender::new(work.fields().to_vec());
-        Ok(OnnxScorer { options: config.open_options(), stage: Stage::Open(Box::new(model)), work, appender })
+        let options = config.open_options();
+        Ok(OnnxScorer { options, stage: Stage::Open(Box::new(model)), work, appender, watcher })
+    }
+
+    /// The same scorer, whose rows count into `watcher`, in the place of one of its own.
+    #[must_use]
+    pub fn watched_by(self, watcher: Watcher) -> Self {
+        OnnxScorer { watcher: Some(watcher), ..self }
     }
 
     /// The model, once it is open.
@@ -221,6 +255,7 @@ impl Scorer for OnnxScorer {
         };
         if let Stage::Open(model) = &self.stage {
             self.work.register(model, &task.metrics);
+            self.work.watch(self.watcher.as_ref().and_then(|watcher| watcher.observer(&model.manifest, task)));
             self.work.serves();
             let manifest = model.manifest();
             tracing::info!(

@@ -1,13 +1,14 @@
 //! What turns the numbers of a model into columns: the part that goes with a model besides its engine.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use iotml_core::arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, StringArray};
 use iotml_core::arrow::buffer::NullBuffer;
 use iotml_core::arrow::datatypes::{DataType, Field};
 use iotml_core::batch::{Batch, Rejected, StageOutput};
 use iotml_core::error::ConfigError;
-use iotml_core::metrics::{Counter, Gauge, Metrics};
+use iotml_core::metrics::Metrics;
 use iotml_core::score::ScoreError;
 
 use crate::columns::{Appender, Constant, ConstantValue, item, numbers};
@@ -17,7 +18,9 @@ use crate::manifest::{Kind, Manifest};
 use crate::model::Model;
 use crate::precheck::Signature;
 use crate::scorer::{OnnxScorerConfig, column};
+use crate::series::Series;
 use crate::verdict::{Verdict, known};
+use crate::watch::{Observer, Verdicts};
 
 /// All that is needed beside the model itself.
 pub(crate) struct Work {
@@ -31,9 +34,9 @@ pub(crate) struct Work {
     /// The width of the output column, if it is wanted.
     output_width: Option<usize>,
     wants_errors: bool,
-    rows: Counter,
-    anomalies: Counter,
-    info: Gauge,
+    series: Series,
+    /// Compares the rows with those of training, where that is wanted.
+    observer: Option<Observer>,
 }
 
 /// What a model made of some rows: one array for each field of its [`Work`], and the rows that it could not score.
@@ -82,9 +85,8 @@ impl Work {
             version: Constant::new(ConstantValue::Text(manifest.version.clone())),
             output_width,
             wants_errors: config.feature_errors,
-            rows: Counter::default(),
-            anomalies: Counter::default(),
-            info: Gauge::default(),
+            series: Series::default(),
+            observer: None,
             verdict,
         })
     }
@@ -96,47 +98,50 @@ impl Work {
 
     /// Counts under the labels of `metrics` from now on.
     pub(crate) fn register(&mut self, model: &Model, metrics: &Metrics) {
-        let Manifest { name, version, .. } = model.manifest();
-        let labels = [("model", name.as_str()), ("version", version.as_str()), ("engine", model.engine())];
-        self.info = metrics.gauge(INFO, "The model in service.", &labels);
-        self.rows = metrics.counter(ROWS, "Rows scored.", &labels[..2]);
-        self.anomalies = anomalies(metrics, &labels[..2]);
+        self.series = Series::new(model, self.verdict.limit(), metrics);
+    }
+
+    /// Has rows compared with those of training from now on.
+    pub(crate) fn watch(&mut self, observer: Option<Observer>) {
+        self.observer = observer;
     }
 
     /// It is in service.
     pub(crate) fn serves(&self) {
-        self.info.set(1);
+        self.series.serves(true);
     }
 
     /// It is in service no more, since its task has ended.
     pub(crate) fn has_served(&self) {
-        self.info.set(0);
+        self.series.serves(false);
     }
 
     /// Takes the series of a model that is let go away.
     pub(crate) fn unregister(model: &Model, metrics: &Metrics) {
-        let Manifest { name, version, .. } = model.manifest();
-        let labels = [("model", name.as_str()), ("version", version.as_str()), ("engine", model.engine())];
-        metrics.remove(INFO, &labels);
-        metrics.remove(ROWS, &labels[..2]);
-        metrics.remove(ANOMALIES, &labels[..2]);
+        Series::remove(model, metrics);
     }
 
     /// Runs the model over `input`.
     pub(crate) fn evaluate(&mut self, model: &mut Model, input: &Input<'_, '_>) -> Result<Scores, EvaluationError> {
+        let begun = Instant::now();
         let n_rows = input.rows.len();
-        let pass = self.evaluation.run(input, model.engine.as_mut())?;
-        let bad = std::mem::take(&mut pass.bad);
-        let n_not_finite = pass.n_not_finite;
+        let pass = match self.evaluation.run(input, model.engine.as_mut()) {
+            Ok(pass) => pass,
+            Err(error) => {
+                self.series.failed(n_rows);
+                return Err(error);
+            }
+        };
         let validity = known(pass);
         let anomaly = self.verdict.judge(pass);
-        let is_bad = |row: usize| bad.binary_search_by_key(&row, |bad| bad.row).is_ok();
-        let n_anomalies = match bad.is_empty() {
+        let is_bad = |row: usize| pass.bad.binary_search_by_key(&row, |bad| bad.row).is_ok();
+        let n_anomalies = match pass.bad.is_empty() {
             true => anomaly.true_count(),
             false => (0..n_rows).filter(|row| anomaly.is_valid(*row) && anomaly.value(*row) && !is_bad(*row)).count(),
         };
-        self.anomalies.inc_by(n_anomalies as u64);
-        self.rows.inc_by((n_rows - bad.len()) as u64);
+        self.series.scored(pass, n_anomalies as u64);
+        let bad = std::mem::take(&mut pass.bad);
+        let n_not_finite = pass.n_not_finite;
         let scores = Float32Array::new(std::mem::take(&mut pass.scores).into(), validity.clone());
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(scores),
@@ -156,13 +161,14 @@ impl Work {
         if let Some(width) = self.output_width {
             arrays.push(list(&mut pass.output, width, validity));
         }
+        if let Some(observer) = &mut self.observer {
+            let judged = (n_rows - bad.len()) as u64;
+            observer.observe(self.evaluation.spec(), input, Verdicts { judged, anomalies: n_anomalies as u64 });
+        }
+        self.series.took(begun.elapsed().as_secs_f64());
         Ok(Scores { arrays, bad, n_not_finite })
     }
 }
-
-const INFO: &str = "iotml_score_model_info";
-const ROWS: &str = "iotml_score_rows";
-const ANOMALIES: &str = "iotml_score_anomalies";
 
 /// A column that a scorer appends: its name without the prefix, and its type.
 type Column = (&'static str, DataType);
@@ -187,11 +193,6 @@ pub(crate) fn errors_field(n_features: usize) -> Column {
 pub(crate) fn prefixed(prefix: &str, columns: Vec<Column>) -> Vec<Field> {
     let field = |(name, data_type)| Field::new(format!("{prefix}{name}"), data_type, true);
     columns.into_iter().map(field).collect()
-}
-
-/// Counts verdicts, under the labels of a model and its version.
-pub(crate) fn anomalies(metrics: &Metrics, labels: &[(&str, &str)]) -> Counter {
-    metrics.counter(ANOMALIES, "Rows whose verdict is that they are anomalies.", labels)
 }
 
 /// The batch with `arrays` appended, without the rows that could not be scored.

@@ -10,7 +10,7 @@ use iotml_core::arrow::datatypes::{
 use super::Affine;
 
 /// A column of numbers or booleans, with its nulls if it has any.
-pub(super) struct Column<'a> {
+pub(crate) struct Column<'a> {
     values: Values<'a>,
     nulls: Option<&'a NullBuffer>,
 }
@@ -33,7 +33,7 @@ enum Values<'a> {
 
 impl<'a> Column<'a> {
     /// Opens an array; `None` if it holds no numbers.
-    pub(super) fn open(array: &'a dyn Array) -> Option<Self> {
+    pub(crate) fn open(array: &'a dyn Array) -> Option<Self> {
         macro_rules! slice {
             ($variant:ident, $arrow:ty) => {
                 Values::$variant(array.as_primitive_opt::<$arrow>()?.values())
@@ -64,7 +64,7 @@ impl<'a> Column<'a> {
 
     /// Writes the scaled values of the rows from `start` on into `tile`, and says whether all of them are there and
     /// finite.
-    pub(super) fn convert(&self, start: usize, affine: Affine, tile: &mut [f32]) -> bool {
+    pub(crate) fn convert(&self, start: usize, affine: Affine, tile: &mut [f32]) -> bool {
         let end = start + tile.len();
         let is_finite = match &self.values {
             // In single precision: the difference is exact or nearly so, and twice as many fit a vector register.
@@ -90,7 +90,7 @@ impl<'a> Column<'a> {
     }
 
     /// The raw value of `row`; `None` if it is null.
-    pub(super) fn get(&self, row: usize) -> Option<f64> {
+    pub(crate) fn get(&self, row: usize) -> Option<f64> {
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
             return None;
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Feature, Scale};
 use crate::row_scorer::Rows;
-use column::Column;
+pub(crate) use column::Column;
 use matrix::Factors;
 
 /// Rows per tile: the tile's part of the matrix stays in the first-level cache while its columns are written into it.
@@ -97,10 +97,12 @@ pub(crate) struct Affine {
 }
 
 impl Affine {
+    /// Leaves a value as it is, in single precision. Adding -0.0 changes no number, where 0.0 would take the sign off a -0.0.
+    pub(crate) const NONE: Affine = Affine { subtract: 0.0, multiply: 1.0, add: -0.0 };
+
     fn of(scale: Option<Scale>) -> Self {
         match scale {
-            // Adding -0.0 changes no number, where 0.0 would take the sign off a -0.0.
-            None => Affine { subtract: 0.0, multiply: 1.0, add: -0.0 },
+            None => Affine::NONE,
             Some(Scale::Range { min, max }) => Affine { subtract: min, multiply: 2.0 / (max - min), add: -1.0 },
             Some(Scale::Standard { mean, std }) => Affine { subtract: mean, multiply: 1.0 / std, add: 0.0 },
         }
@@ -198,6 +200,13 @@ impl FeatureSpec {
             bad[first_bad..].sort_by_key(|bad| bad.row);
         }
         Ok(bad)
+    }
+
+    /// The raw column of a feature in the batch that was scaled last; `None` for a constant.
+    pub(crate) fn column<'a>(&self, feature: usize, batch: &'a RecordBatch) -> Option<Column<'a>> {
+        let is_read = self.features.get(feature).is_some_and(|feature| feature.constant.is_none());
+        let at = self.columns.get(feature).copied().filter(|at| is_read && *at < batch.num_columns())?;
+        Column::open(batch.column(at).as_ref())
     }
 
     /// Looks every column up by name, starting from where it was last.

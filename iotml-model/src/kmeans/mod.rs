@@ -33,7 +33,8 @@ use crate::columns::{Appender, Constant, ConstantValue};
 use crate::feature::{BadRow, FeatureSpec};
 use crate::next_event::fingerprint;
 use crate::partitions::Partitions;
-use crate::work::{anomalies, append, errors_field, list, prefixed, verdict_fields};
+use crate::series::anomalies;
+use crate::work::{append, errors_field, list, prefixed, verdict_fields};
 use learner::{Learner, Method, Seen};
 
 /// Scores rows by their distance to centres that it learns from them; see the [module](self).

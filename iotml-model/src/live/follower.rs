@@ -17,23 +17,15 @@ use super::scorer::LiveScorer;
 use super::seat::Seat;
 use crate::model::Candidate;
 use crate::scorer::OnnxScorerConfig;
+use crate::watch::Watcher;
 
 /// Follows the announcements of one model for all tasks of a pipeline; cheap to clone.
 ///
 /// Its thread starts when the first of its scorers is opened, and ends with the last clone.
 #[derive(Clone)]
-pub struct Follower(Arc<Handle>);
+pub struct Follower(pub(super) Arc<Handle>);
 
-/// A follower that is there as long as somebody else holds it.
-pub(crate) struct WeakFollower(Weak<Handle>);
-
-impl WeakFollower {
-    pub(crate) fn upgrade(&self) -> Option<Follower> {
-        self.0.upgrade().map(Follower)
-    }
-}
-
-struct Handle {
+pub(super) struct Handle {
     shared: Arc<Shared>,
     /// Whether the fallback model keeps state, which is asked before anything is opened.
     remembers: bool,
@@ -44,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<OnnxScorerConfig>,
     pub(crate) follow: Arc<FollowConfig>,
     pub(crate) feed: Arc<dyn ModelFeed>,
+    /// Compares rows with those of training, if that is wanted.
+    pub(crate) watcher: Option<Watcher>,
     /// Tells the loader that there is something to look after.
     pub(crate) wake: Arc<Notify>,
     seats: Mutex<Vec<Weak<Seat>>>,
@@ -67,7 +61,9 @@ impl Follower {
             let candidate = Candidate::read(file, &config.open_options()).map_err(|error| config.blame(error))?;
             remembers = candidate.manifest.kind == crate::Kind::NextEvent;
         }
+        let watcher = config.watch.clone().map(|watch| Watcher::new(watch, Some(feed.clone()))).transpose()?;
         let shared = Shared {
+            watcher,
             config: Arc::new(config),
             follow: Arc::new(follow),
             feed,
@@ -82,10 +78,6 @@ impl Follower {
     /// A scorer for one task.
     pub fn scorer(&self) -> LiveScorer {
         LiveScorer::new(self.clone())
-    }
-
-    pub(crate) fn downgrade(&self) -> WeakFollower {
-        WeakFollower(Arc::downgrade(&self.0))
     }
 
     /// Whether what is configured keeps state.

@@ -365,6 +365,8 @@ impl Loader {
             let work = Work::new(&model.manifest, &model.signature, &self.shared.config);
             let mut work = work.map_err(|error| Refused::for_good(error.to_string()))?;
             work.register(&model, &seat.task.metrics);
+            let watcher = self.shared.watcher.as_ref();
+            work.watch(watcher.and_then(|watcher| watcher.observer(&model.manifest, &seat.task)));
             made.push(Box::new(Version::new(id, model, work)));
         }
         let Force { wanted, has_shadow, plan, .. } = force;

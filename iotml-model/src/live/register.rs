@@ -1,7 +1,7 @@
 //! The scorer `onnx` of a configuration, with or without a feed to follow.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use iotml_core::error::ConfigError;
 use iotml_core::model::ModelFeeds;
@@ -10,20 +10,17 @@ use iotml_core::schemars::JsonSchema;
 use iotml_core::score::Scorer;
 use serde_json::{Value, json};
 
-use super::follower::{Follower, WeakFollower};
+use super::follower::{Follower, Handle};
 use crate::scorer::{OnnxScorer, OnnxScorerConfig};
+use crate::watch::{self, Watcher};
 
 /// Adds the scorer `onnx`.
 pub(crate) fn register(registry: &mut Registry) {
     let feeds = registry.model_feeds.clone();
-    let (described, followers) = (feeds.clone(), Followers { feeds, known: Mutex::default() });
+    let described = feeds.clone();
+    let scorers = Scorers { feeds, followers: InUse::default(), watchers: InUse::default() };
     let about = "scores rows with an ONNX model whose manifest names its features, scaling and threshold";
-    let plugin = Plugin::new(about, move |config: OnnxScorerConfig, context| {
-        if config.follow.is_some() {
-            return Ok(Box::new(followers.of(config, context)?.scorer()) as Box<dyn Scorer>);
-        }
-        Ok(Box::new(OnnxScorer::new(config)?) as Box<dyn Scorer>)
-    });
+    let plugin = Plugin::new(about, move |config: OnnxScorerConfig, context| scorers.build(config, context));
     let plugin = plugin.described(move |generator| {
         // The tables of feeds are described by whoever registered them, so that their mistakes are found and secrets hidden.
         let choices: Vec<Value> = described
@@ -50,26 +47,59 @@ pub(crate) fn register(registry: &mut Registry) {
     assert!(taken.is_none(), "a plug-in of type \"onnx\" is registered twice");
 }
 
-/// The followers in use: all tasks of a pipeline share theirs.
-struct Followers {
-    feeds: ModelFeeds,
-    known: Mutex<HashMap<String, WeakFollower>>,
+/// What all tasks of a pipeline share: one for each pipeline and configuration that is in use.
+struct InUse<T>(Mutex<HashMap<String, Weak<T>>>);
+
+impl<T> Default for InUse<T> {
+    fn default() -> Self {
+        InUse(Mutex::default())
+    }
 }
 
-impl Followers {
-    fn of(&self, config: OnnxScorerConfig, context: &BuildContext) -> Result<Follower, ConfigError> {
-        let Some(follow) = &config.follow else { return Err(ConfigError::new("nothing to follow")) };
-        let written = serde_json::to_string(&config);
+impl<T> InUse<T> {
+    fn of(
+        &self,
+        config: &OnnxScorerConfig,
+        context: &BuildContext,
+        make: impl FnOnce() -> Result<Arc<T>, ConfigError>,
+    ) -> Result<Arc<T>, ConfigError> {
+        let written = serde_json::to_string(config);
         let written = written.map_err(|source| ConfigError::with("the configuration cannot be compared", source))?;
         let key = format!("{}\n{written}", context.pipeline);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(follower) = known.get(&key).and_then(WeakFollower::upgrade) {
-            return Ok(follower);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = known.get(&key).and_then(Weak::upgrade) {
+            return Ok(same);
         }
-        let feed = self.feeds.build(&follow.feed.0, context).map_err(|error| error.of_key("follow.feed"))?;
-        let follower = Follower::new(config, feed)?;
-        known.retain(|_, follower| follower.upgrade().is_some());
-        known.insert(key, follower.downgrade());
-        Ok(follower)
+        let new = make()?;
+        known.retain(|_, known| known.strong_count() > 0);
+        known.insert(key, Arc::downgrade(&new));
+        Ok(new)
+    }
+}
+
+/// Builds scorers.
+struct Scorers {
+    feeds: ModelFeeds,
+    followers: InUse<Handle>,
+    watchers: InUse<watch::Shared>,
+}
+
+impl Scorers {
+    fn build(&self, config: OnnxScorerConfig, context: &BuildContext) -> Result<Box<dyn Scorer>, ConfigError> {
+        if let Some(follow) = &config.follow {
+            let handle = self.followers.of(&config, context, || {
+                let feed = self.feeds.build(&follow.feed.0, context).map_err(|error| error.of_key("follow.feed"))?;
+                Ok(Follower::new(config.clone(), feed)?.0)
+            })?;
+            return Ok(Box::new(Follower(handle).scorer()));
+        }
+        let scorer = OnnxScorer::new(config.clone())?;
+        let Some(watch) = &config.watch else { return Ok(Box::new(scorer)) };
+        let watcher = self.watchers.of(&config, context, || {
+            let feed = watch.feed.as_ref().map(|feed| self.feeds.build(&feed.0, context)).transpose();
+            let feed = feed.map_err(|error| error.of_key("watch.feed"))?;
+            Ok(Watcher::new(watch.clone(), feed)?.0)
+        })?;
+        Ok(Box::new(scorer.watched_by(Watcher(watcher))))
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Feature, Golden, InputSpec, Kind, MANIFEST_VERSION, Manifest, ManifestError, OutputSpec, Role, Scale, Threshold,
+    Distribution, Feature, Golden, InputSpec, Kind, MANIFEST_VERSION, Manifest, ManifestError, OutputSpec, Role, Scale,
+    Threshold,
 };
 
 /// Builds a [`Manifest`] step by step; [`build`](Self::build) checks it as if it had been read from a file.
@@ -30,6 +31,7 @@ impl Manifest {
                 positive: None,
                 golden: None,
                 trained: None,
+                distribution: None,
                 model_sha256: None,
                 extra: BTreeMap::new(),
             },
@@ -99,6 +101,12 @@ impl ManifestBuilder {
     /// Rows with known results.
     pub fn golden(mut self, golden: Golden) -> Self {
         self.manifest.golden = Some(golden);
+        self
+    }
+
+    /// How the training rows were spread.
+    pub fn distribution(mut self, distribution: Distribution) -> Self {
+        self.manifest.distribution = Some(distribution);
         self
     }
 

@@ -34,8 +34,8 @@ pub enum ManifestError {
 }
 
 /// The optional fields of a manifest; the others are missed when misspelt.
-const KNOWN_FIELDS: [&str; 8] =
-    ["inputs", "outputs", "threshold", "classes", "positive", "golden", "trained", "model_sha256"];
+const KNOWN_FIELDS: [&str; 9] =
+    ["inputs", "outputs", "threshold", "classes", "positive", "golden", "trained", "distribution", "model_sha256"];
 
 /// The only field of a manifest of which a newer form cannot make something else.
 #[derive(serde::Deserialize)]
@@ -90,6 +90,9 @@ impl Manifest {
         }
         if let Some(golden) = &self.golden {
             self.check_golden(golden)?;
+        }
+        if let Some(distribution) = &self.distribution {
+            distribution.check(&self.features)?;
         }
         Ok(())
     }

@@ -19,6 +19,11 @@
 //!   ],
 //!   "threshold": {"method": "quantile", "quantile": 0.99, "value": 0.0123},
 //!   "golden": {"input": [[12.5, 231.0, 0.4, 0.0]], "score": [0.0042], "tolerance": 1e-4},
+//!   "distribution": {
+//!     "rows": 100000,
+//!     "features": [{"name": "speed", "edges": [0, 12.5, 25, 50.1], "shares": [0, 0.3, 0.4, 0.3, 0], "missing": 0.01}],
+//!     "score": {"edges": [0.001, 0.01, 0.1], "shares": [0.7, 0.2, 0.09, 0.01], "anomalies": 0.01}
+//!   },
 //!   "trained": {"framework": "tensorflow 2.21", "data": "simulator, seed 7", "rows": 100000}
 //! }
 //! ```
@@ -33,16 +38,21 @@
 //!   ignored). `golden.score` and `golden.output` (the output with the kind's role, per row) are what training saw. For
 //!   `next_event` the rows are consecutive rows of one key, so the first `look_back` scores are `null`, and so are the
 //!   outputs of rows that have no full window before them.
+//! - `distribution` says how the training rows were spread: raw values of each feature, and scores, as shares of bins. A value is
+//!   in the bin behind the last of the `edges` that is not above it; in single precision. What is live is compared with it
+//!   ([`watch`](crate::watch)); readers that do not know the field leave it alone.
 //! - `model_sha256` is the SHA-256 of the ONNX file, 64 hexadecimal digits. A model store writes it; a manifest inside of that file cannot have it.
 //! - Unknown fields under `trained` and at the top level are kept as they are.
 
 mod builder;
 mod check;
+mod distribution;
 mod embed;
 mod read;
 
 pub use builder::ManifestBuilder;
 pub use check::ManifestError;
+pub use distribution::{Distribution, FeatureDistribution, MAX_EDGES, ScoreDistribution};
 pub use embed::embed;
 pub use iotml_core::score::{Threshold, ThresholdMethod};
 pub use read::ManifestSource;
@@ -94,6 +104,9 @@ pub struct Manifest {
     /// How the model was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained: Option<Trained>,
+    /// How the training rows were spread, for whoever watches how live ones differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
     /// The digest of the ONNX file. It is written when the model is put into a store, so that who signs the manifest signs
     /// the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]

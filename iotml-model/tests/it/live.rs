@@ -4,4 +4,4 @@ mod bad;
 mod change;
 mod rollout;
 mod store;
-mod world;
+pub mod world;

@@ -18,3 +18,4 @@ mod seed;
 mod setup;
 mod state;
 mod store;
+mod watch;
