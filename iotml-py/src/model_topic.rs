@@ -131,6 +131,13 @@ impl TopicClient {
         let reports = self.ask(py, move || topic.reports())?;
         Ok(reports.iter().map(|report| json!(report).to_string()).collect())
     }
+
+    /// What workers reported of rows that drifted, oldest first: one JSON object each.
+    fn drifts(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let topic = self.topic.clone();
+        let drifts = self.ask(py, move || topic.drifts())?;
+        Ok(drifts.iter().map(|drift| json!(drift).to_string()).collect())
+    }
 }
 
 impl TopicClient {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iotml._iotml import Batch, Prediction, Scorer, Stats, Task, __version__, check_model, embed_manifest
+from iotml.drift import AnomalyRate, FeatureDrift, ModelDrift
 from iotml.exceptions import (
     ConfigError,
     DecodeError,
@@ -33,12 +34,14 @@ from iotml.train import calibrate, export_onnx
 
 __all__ = [
     "AnnouncedVersion",
+    "AnomalyRate",
     "Batch",
     "ConfigError",
     "DecodeError",
     "EncodeError",
     "ExportError",
     "FetchedModel",
+    "FeatureDrift",
     "FileLog",
     "FileRange",
     "ForkedError",
@@ -50,6 +53,7 @@ __all__ = [
     "LogStats",
     "Manifest",
     "MissingPackageError",
+    "ModelDrift",
     "ModelError",
     "ModelSet",
     "ModelStatus",

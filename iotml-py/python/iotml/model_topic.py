@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, overload
 
 from iotml._iotml import TopicClient
+from iotml.drift import ModelDrift
 from iotml.exceptions import ConfigError
 from iotml.manifest import Manifest
 from iotml.pipeline import read_document
@@ -26,6 +27,7 @@ class ModelTopic:
     - `bootstrap`: brokers, `host:port`, several separated by commas;
     - `topic`: where models are announced; it is compacted, and made if it is not there;
     - `status_topic`: where workers report; `""` if they do not;
+    - `drift_topic`: where they report that rows drifted, likewise;
     - `create_topics`, `replication`: whether topics are made, and how many copies they have, the broker's default if None;
     - `timeout`: seconds that a broker is waited for;
     - `kafka`: properties of librdkafka, such as `{"security.protocol": "SASL_SSL"}`.
@@ -44,6 +46,7 @@ class ModelTopic:
         topic: str = "models",
         *,
         status_topic: str = "model-status",
+        drift_topic: str = "model-drift",
         create_topics: bool = True,
         replication: int | None = None,
         timeout: float = 10.0,
@@ -55,6 +58,7 @@ class ModelTopic:
         options = {
             "topic": topic,
             "status_topic": status_topic,
+            "drift_topic": drift_topic,
             "create_topics": create_topics,
             "replication": replication,
             "connect_timeout": f"{max(round(timeout * 1000), 1)}ms",
@@ -192,6 +196,11 @@ class ModelTopic:
     def statuses(self, model: str | None = None) -> list[ModelStatus]:
         """Read what workers said of all models or of one, oldest first, as far as the topic still has it."""
         reports = map(ModelStatus.from_json, self._client.reports())
+        return [report for report in reports if model in (None, report.model)]
+
+    def drifts(self, model: str | None = None) -> list[ModelDrift]:
+        """Read what workers said of rows that drifted, of all models or of one, oldest first."""
+        reports = map(ModelDrift.from_json, self._client.drifts())
         return [report for report in reports if model in (None, report.model)]
 
     def __repr__(self) -> str:
