@@ -15,6 +15,9 @@ from iotml.train.optional import needed
 
 _COLOURS = ["#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b7791f", "#1a202c"]
 
+_Draw = Callable[[Any, Mapping[str, Any], Sequence[Mapping[str, Any]]], None]
+"""Draws one panel of a report, of those of its versions that have rows."""
+
 
 def draw(report: Mapping[str, Any], path: str | Path, *, title: str = "") -> Path:
     """Write a PNG file of a report, which is what `model compare --json` writes; needs matplotlib.
@@ -24,7 +27,7 @@ def draw(report: Mapping[str, Any], path: str | Path, *, title: str = "") -> Pat
     """
     figure_module = needed("matplotlib.figure", purpose="plotting a comparison", install="iotml[plot]")
     versions = [version for version in report["versions"] if version["n_rows"]]
-    panels = [_draw_scores, _draw_anomalies]
+    panels: list[_Draw] = [_draw_scores, _draw_anomalies]
     if report["shadows"]:
         panels.append(_draw_agreement)
     if any(version["labelled"] for version in versions):
