@@ -115,7 +115,7 @@ impl TopicClient {
     }
 
     /// What is announced, by name: as JSON, or None and why it cannot be read.
-    fn announced(&self, py: Python<'_>) -> PyResult<Vec<(String, Option<String>, Option<String>)>> {
+    fn announced(&self, py: Python<'_>) -> PyResult<Vec<Announced>> {
         let topic = self.topic.clone();
         let announced = self.ask(py, move || topic.announced())?;
         let told = announced.into_iter().map(|(name, set)| match set {
@@ -139,6 +139,9 @@ impl TopicClient {
         Ok(drifts.iter().map(|drift| json!(drift).to_string()).collect())
     }
 }
+
+/// A model's name, and what is announced of it as JSON or why that cannot be read.
+type Announced = (String, Option<String>, Option<String>);
 
 impl TopicClient {
     fn of(py: Python<'_>, config: KafkaModelFeedConfig, secrets: Secrets) -> PyResult<Self> {
