@@ -12,6 +12,7 @@ mod replay;
 mod rollout;
 mod secrets;
 mod streams;
+mod watch;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -15,13 +15,23 @@ const MAX_WAITING: usize = 4096;
 /// How long a report that cannot be written holds up those after it.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long the end of whoever reports is held up by what is still to be written.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Takes reports without waiting, and writes them with a thread that begins with the first.
 #[derive(Debug)]
 pub(super) struct Reporter {
     topic: String,
     config: KafkaSinkConfig,
-    sender: Mutex<Option<SyncSender<Line>>>,
+    writing: Mutex<Option<Writing>>,
+}
+
+/// The way to the thread that writes.
+#[derive(Debug)]
+struct Writing {
+    sender: SyncSender<Line>,
+    /// Tells when all is written, after the sender is gone.
+    done: Receiver<()>,
 }
 
 /// One report: the model's name, and what is said of it as JSON.
@@ -33,7 +43,7 @@ struct Line {
 impl Reporter {
     /// A reporter to `topic`, which is written as `config` says.
     pub(super) fn new(topic: &str, config: KafkaSinkConfig) -> Self {
-        Self { topic: topic.to_owned(), config, sender: Mutex::new(None) }
+        Self { topic: topic.to_owned(), config, writing: Mutex::new(None) }
     }
 
     pub(super) fn report(&self, model: &str, report: &impl Serialize) {
@@ -41,26 +51,40 @@ impl Reporter {
             Ok(json) => json,
             Err(error) => return tracing::warn!(model, %error, "a report cannot be written as JSON"),
         };
-        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = sender.get_or_insert_with(|| {
-            let (sender, receiver) = sync_channel(MAX_WAITING);
-            let config = self.config.clone();
-            let spawned = thread::Builder::new().name(self.topic.clone()).spawn(move || write(&config, &receiver));
-            if let Err(error) = spawned {
-                tracing::warn!(%error, "no thread can be started to report on models");
-            }
-            sender
-        });
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = writing.get_or_insert_with(|| self.begin());
         let line = Line { model: model.to_owned(), json };
-        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) = sender.try_send(line) {
+        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) = writing.sender.try_send(line) {
             let report = String::from_utf8_lossy(&line.json);
             tracing::warn!(topic = self.topic, model = line.model, %report, "a report was dropped");
+        }
+    }
+
+    fn begin(&self) -> Writing {
+        let (sender, receiver) = sync_channel(MAX_WAITING);
+        let (tell, done) = sync_channel(1);
+        let config = self.config.clone();
+        let run = move || write(&config, &receiver, &tell);
+        if let Err(error) = thread::Builder::new().name(self.topic.clone()).spawn(run) {
+            tracing::warn!(%error, "no thread can be started to report on models");
+        }
+        Writing { sender, done }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let writing = self.writing.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Writing { sender, done }) = writing {
+            drop(sender);
+            // The process may end next, and the last report of a stream that ends should not be lost with it.
+            let _ = done.recv_timeout(LAST_PATIENCE);
         }
     }
 }
 
 /// Writes reports until whoever reports is gone and everything is written.
-fn write(config: &KafkaSinkConfig, reports: &Receiver<Line>) {
+fn write(config: &KafkaSinkConfig, reports: &Receiver<Line>, done: &SyncSender<()>) {
     let mut writer: Option<Writer> = None;
     while let Ok(first) = reports.recv() {
         let mut batch = vec![first];
@@ -90,4 +114,5 @@ fn write(config: &KafkaSinkConfig, reports: &Receiver<Line>) {
             thread::sleep(PAUSE);
         }
     }
+    let _ = done.try_send(());
 }
