@@ -44,7 +44,8 @@ def main() -> None:
     whole = log.range()
     train_range = whole.only([number for number in whole.partitions if number not in options.held_out])
     # One pass for the scaling; from then on the log gives scaled rows.
-    features = fit_standard(cars.FEATURES, Statistics.of(batch.x for batch in log.batches(65_536, range=train_range)))
+    found_rows = Statistics.of(batch.x for batch in log.batches(65_536, range=train_range))
+    features = fit_standard(cars.FEATURES, found_rows)
     read = log.last_read
     scaled = iotml.KafkaLog(options.bootstrap, options.topic, filter=HEALTHY, registry=options.registry, features=features)
     loader = DataLoader(
@@ -67,7 +68,13 @@ def main() -> None:
 
     judged = iotml.KafkaLog(options.bootstrap, options.topic, label=cars.LABEL, **where)
     values, labels = judged.numpy(range=whole.only(options.held_out))
-    manifest = iotml.Manifest("reconstruction", "cars-torch", features, trained={"epochs": options.epochs})
+    manifest = iotml.Manifest(
+        "reconstruction",
+        "cars-torch",
+        features,
+        trained={"epochs": options.epochs},
+        distribution=found_rows.describe(features),
+    )
     rows = manifest.scale(values)
     with torch.no_grad():
         score = ((model.eval()(torch.from_numpy(rows)).numpy() - rows) ** 2).mean(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from exporting import manifest, rows
-from iotml import ExportError, IotmlError, MissingPackageError, ModelError
+from iotml import ExportError, IotmlError, MissingPackageError, ModelError, Scorer, calibrate
 from iotml.manifest import Feature, Manifest
 from iotml.train import export_onnx
 from iotml.train.export import frameworks
@@ -62,6 +63,26 @@ def test_a_model_that_computes_something_else_is_not_written(tmp_path: Path) -> 
         export_onnx(Doubling(factor=2.01), path, manifest=manifest(), samples=rows())
     assert isinstance(refused.value.__cause__, ModelError)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.usefixtures("doubling")
+def test_the_manifest_says_how_the_training_rows_were_spread(tmp_path: Path) -> None:
+    path, raw = tmp_path / "model.onnx", rows(3_000)
+    written = export_onnx(Doubling(), path, manifest=manifest(), training=raw).manifest.distribution
+    assert written is not None
+    assert [feature.name for feature in written.features] == ["speed", "voltage", "throttle", "coolant"]
+    scaled = manifest().scale(raw)
+    assert written.score is not None
+    # Twice the row in its place: its error is the row itself.
+    np.testing.assert_allclose(written.score.edges[0], (scaled**2).mean(axis=1).min(), rtol=1e-5)
+    found = calibrate((scaled**2).mean(axis=1), quantile=0.9)
+    with_threshold = export_onnx(Doubling(), path, manifest=manifest(), training=raw, calibration=found)
+    read = json.loads(Scorer(str(path)).manifest)["distribution"]
+    assert with_threshold.manifest.distribution is not None
+    assert read == with_threshold.manifest.distribution.to_dict()
+    assert read["rows"] == 3_000
+    assert read["score"]["anomalies"] == pytest.approx(0.1, abs=1e-3)
+    assert export_onnx(Doubling(), path, manifest=manifest()).manifest.distribution is None
 
 
 @pytest.mark.usefixtures("doubling")

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iotml._iotml import embed_manifest
+from iotml.distribution import Distribution
 from iotml.exceptions import ModelError
 
 Kind = Literal["reconstruction", "next_event", "score", "classifier"]
@@ -133,7 +134,7 @@ class Manifest:
     `kind` is `reconstruction` (gives its row back), `next_event` (gives the next row of the same key), `score` (gives
     the score, higher is more anomalous) or `classifier` (gives probabilities; `positive` names the class whose
     probability is the score). `inputs` and `outputs` are names in the ONNX graph, `trained` says how the model was
-    made; `extra` keeps fields that this version does not know.
+    made, `distribution` what the rows were like; `extra` keeps fields that this version does not know.
     """
 
     kind: Kind
@@ -147,6 +148,7 @@ class Manifest:
     positive: str | None = None
     golden: Golden | None = None
     trained: Mapping[str, Any] = field(default_factory=dict)
+    distribution: Distribution | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -177,6 +179,8 @@ class Manifest:
         for name, form in (("threshold", Threshold), ("golden", Golden)):
             if name in fields:
                 fields[name] = form(**fields[name])
+        if "distribution" in fields:
+            fields["distribution"] = Distribution.from_dict(fields["distribution"])
         return cls(**fields, extra={name: value for name, value in document.items() if name not in known})
 
     @classmethod
@@ -214,6 +218,8 @@ class Manifest:
             document["golden"] = self.golden.to_dict()
         if self.trained:
             document["trained"] = dict(self.trained)
+        if self.distribution is not None:
+            document["distribution"] = self.distribution.to_dict()
         return document | dict(self.extra)
 
     def to_json(self) -> str:

@@ -33,7 +33,10 @@ def test_autoencoder_finds_every_fault_and_its_data_can_be_read_again(cars_log: 
         "train_autoencoder.py", *cars_log, "--evaluate", unseen, "--epochs", 20, "--batch", 128, "--out", first,
         "--tensorboard", board, "--plot", tmp_path / "threshold.png",
     )  # fmt: skip
-    trained = json.loads(first.with_suffix(".json").read_text())["trained"]
+    document = json.loads(first.with_suffix(".json").read_text())
+    trained, spread = document["trained"], document["distribution"]
+    assert (spread["rows"], len(spread["features"])) == (trained["rows"], 18)
+    assert 0 < spread["score"]["anomalies"] < 0.5
     assert min(trained["metrics"]["roc_auc"].values()) >= 0.95
     assert len(trained["metrics"]["roc_auc"]) == 4
     assert set(trained["data"]["range"]["partitions"]) == {str(number) for number in range(8)}

@@ -10,6 +10,8 @@ import pytest
 from exporting import manifest, rows
 from iotml import Scorer
 from iotml.cli import main
+from iotml.manifest import Manifest
+from iotml.train import describe
 
 keras = pytest.importorskip("keras")
 
@@ -39,6 +41,17 @@ def test_a_keras_file_becomes_a_model_that_scores(files: Path, samples: str, cap
     scorer = Scorer(str(files / "out" / "cars.onnx"))
     assert scorer.score(rows(20)).shape == (20,)
     assert (files / "out" / "cars.json").exists()
+
+
+def test_training_rows_are_described_in_the_manifest(files: Path) -> None:
+    assert export(files, "model.keras", "--training", str(files / "rows.csv")) == 0
+    spread = Manifest.read(files / "out" / "cars.json").distribution
+    assert spread is not None
+    assert spread.rows == 20
+    assert spread.score is not None
+    described = describe(manifest().features, rows(20))
+    assert [feature.name for feature in spread.features] == [feature.name for feature in described.features]
+    np.testing.assert_allclose(spread.features[0].edges, described.features[0].edges, rtol=1e-6)
 
 
 def test_a_pickle_has_to_be_trusted(files: Path, capsys: Any) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from iotml import ConfigError, Scorer
 from iotml.manifest import Feature, RangeScale, StandardScale
-from iotml.train import calibrate, export_onnx, persistence_loss, presets, windows
+from iotml.train import calibrate, describe, export_onnx, persistence_loss, presets, windows
 from iotml.train.presets import Statistics, fit_range, fit_standard
 
 keras = pytest.importorskip("keras")
@@ -74,6 +74,12 @@ def test_the_default_network_finds_what_does_not_hang_together(is_stream: bool, 
     trained = export.manifest.trained
     assert (trained["preset"], trained["epochs"], trained["settings"]["bottleneck"]) == ("autoencoder", 25, 2)
     assert trained["loss"] == pytest.approx(network.history["loss"][-1])
+    spread = export.manifest.distribution
+    assert spread is not None
+    assert (spread.rows, [feature.name for feature in spread.features]) == (6_000, NAMES)
+    assert spread.features == describe([Feature(name) for name in NAMES], rows).features
+    assert spread.score is not None
+    assert spread.score.anomalies == pytest.approx(float(np.mean(found.scores >= np.float32(found.value))), abs=1e-6)
 
 
 def test_equal_seeds_give_equal_networks() -> None:

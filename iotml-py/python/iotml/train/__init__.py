@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from iotml.distribution import Distribution, describe
 from iotml.manifest import (
     Feature,
     Golden,
@@ -20,6 +21,7 @@ from iotml.train.windows import persistence_loss, windows
 __all__ = [
     "Calibration",
     "Curves",
+    "Distribution",
     "Export",
     "Feature",
     "Golden",
@@ -29,6 +31,7 @@ __all__ = [
     "StandardScale",
     "Threshold",
     "calibrate",
+    "describe",
     "export_onnx",
     "persistence_loss",
     "presets",

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="JSON: kind, name and features with their scaling")
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
     parser.add_argument("--samples", type=Path, help="raw rows to compare on: .csv with the features' names, or .npy")
+    parser.add_argument("--training", type=Path, help="raw rows it was trained on, in such a file, to compare live rows with")
     parser.add_argument("--look-back", type=int, help="rows of a window, if the model does not say it")
     parser.add_argument("--opset", type=int, help="the ONNX operator set, if not the exporter's default")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference (default: %(default)s)")
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         options.out,
         manifest=manifest,
         samples=None if options.samples is None else _samples(options.samples, manifest),
+        training=None if options.training is None else _samples(options.training, manifest),
         look_back=options.look_back,
         opset=options.opset,
         tolerance=options.tolerance,

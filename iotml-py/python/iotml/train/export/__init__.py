@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iotml._iotml import Scorer, embed_manifest
+from iotml.distribution import Distribution, describe, describe_scores
 from iotml.exceptions import ExportError, ModelError
 from iotml.manifest import Manifest, Output
 from iotml.train.calibrate import Calibration
@@ -25,6 +26,10 @@ from iotml.train.export.frameworks import open_model
 from iotml.train.export.original import Original, Wanted
 
 __all__ = ["Export", "export_onnx"]
+
+
+#: Training rows whose scores are looked at.
+_SCORED_ROWS = 16_384
 
 
 class Read(Protocol):
@@ -65,6 +70,7 @@ def export_onnx(
     *,
     manifest: Manifest | Mapping[str, Any] | str | os.PathLike[str],
     samples: npt.ArrayLike | None = None,
+    training: npt.ArrayLike | None = None,
     look_back: int | None = None,
     calibration: Calibration | None = None,
     read: Read | None = None,
@@ -86,6 +92,8 @@ def export_onnx(
             JSON file. Names in `inputs` and `outputs` rename those of the model; golden rows in it are made anew.
         samples: raw (unscaled) rows `[n, n_features]` to compare on; consecutive rows of one key for kind `next_event`.
             Without them, 256 made up rows within the features' scale.
+        training: the raw rows `[n, n_features]` that the model was trained on, or many of them: how they are spread
+            goes into the manifest, so that live rows can be compared with them. The presets' manifests have it already.
         look_back: rows of a window, for a `next_event` model that does not say it itself.
         calibration: what `calibrate` gave; its threshold and figures go into the manifest.
         read: what the model was trained on, a read of a `KafkaLog` or `FileLog` that went to its
@@ -106,6 +114,9 @@ def export_onnx(
     if target.suffix != ".onnx":
         raise ExportError(f"the path {target} does not end in .onnx")
     described = _describe(_read_manifest(manifest), calibration, read)
+    if training is not None:
+        spread = describe(described.features, training)
+        described = dataclasses.replace(described, distribution=spread)
     original = open_model(model, Wanted(described, look_back))
     raw = golden.sample_rows(described, samples)
     compared = golden.evaluate(described, original, raw)
@@ -124,6 +135,7 @@ def export_onnx(
         outputs=(Output(output_name, described.role),),
         golden=kept.golden(tolerance),
         trained=trained,
+        distribution=_with_scores(described, calibration, original, training),
     )
     document = finished.to_json()
     content = embed_manifest(converted.SerializeToString(), document)
@@ -152,6 +164,24 @@ def _describe(manifest: Manifest, calibration: Calibration | None, read: Read | 
         manifest = dataclasses.replace(manifest, threshold=calibration.threshold)
         trained["calibration"] = calibration.to_dict()
     return dataclasses.replace(manifest, trained={**trained, **manifest.trained})
+
+
+def _with_scores(
+    manifest: Manifest, calibration: Calibration | None, original: Original, training: npt.ArrayLike | None
+) -> Distribution | None:
+    """Add the scores: those that the threshold was set on, else those of training rows."""
+    spread = manifest.distribution
+    if calibration is not None:
+        score = describe_scores(calibration.scores, calibration.value)
+    elif training is not None and manifest.kind != "next_event":
+        rows = np.asarray(training)
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, _SCORED_ROWS).astype(int))]
+        rows = rows[np.isfinite(manifest.scale(rows)).all(axis=1)]
+        threshold = None if manifest.threshold is None else manifest.threshold.value
+        score = describe_scores(golden.evaluate(manifest, original, rows).score, threshold) if len(rows) else None
+    else:
+        return spread
+    return spread if score is None else dataclasses.replace(spread or Distribution(), score=score)
 
 
 def _rename(converted: Any, original: Original, manifest: Manifest) -> dict[str, str]:

@@ -101,7 +101,9 @@ class Autoencoder:
         root = np.sqrt(weights.numpy())
         _fold(model, root)
         weighed = tuple(_weigh(feature, float(factor)) for feature, factor in zip(fitted, root, strict=True))
-        return Network(model, "reconstruction", weighed, history.history, settings_of("autoencoder", self))
+        spread = source.statistics.describe(weighed)
+        settings = settings_of("autoencoder", self)
+        return Network(model, "reconstruction", weighed, history.history, settings, distribution=spread)
 
 
 def _weigh(feature: Feature, root: float) -> Feature:

@@ -58,4 +58,6 @@ class AutoencoderReference:
         model = self.build(len(fitted))
         model.compile(keras.optimizers.Adam(self.learning_rate), loss="mean_squared_error")
         history = model.fit(**source.for_fit(fitted, self.batch), epochs=self.epochs, callbacks=list(callbacks), verbose=verbose)
-        return Network(model, "reconstruction", fitted, history.history, settings_of("autoencoder-reference", self))
+        spread = source.statistics.describe(fitted)
+        settings = settings_of("autoencoder-reference", self)
+        return Network(model, "reconstruction", fitted, history.history, settings, distribution=spread)

@@ -71,4 +71,5 @@ class Lstm:
         model = self.build(len(fitted))
         model.compile(keras.optimizers.Adam(self.learning_rate), loss="mean_squared_error")
         history = model.fit(**source.for_fit(fitted, self.batch), epochs=self.epochs, callbacks=list(callbacks), verbose=verbose)
-        return Network(model, "next_event", fitted, history.history, settings_of("lstm", self), self.look_back)
+        spread = source.statistics.describe(fitted)
+        return Network(model, "next_event", fitted, history.history, settings_of("lstm", self), self.look_back, spread)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from iotml.distribution import Distribution
 from iotml.exceptions import ConfigError
 from iotml.manifest import Feature, Kind, Manifest, scale
 from iotml.train.windows import windows
@@ -23,7 +24,7 @@ class Network:
     """What a preset gives: `model` reads scaled rows, `features` say how raw ones are scaled.
 
     `look_back` is the length of the windows of a `next_event` model, `history` the loss of every epoch, `settings` the
-    preset's own, as they go into the manifest.
+    preset's own and `distribution` what the training rows were like, as they go into the manifest.
     """
 
     model: Any
@@ -32,6 +33,7 @@ class Network:
     history: Mapping[str, Sequence[float]]
     settings: Mapping[str, Any]
     look_back: int | None = None
+    distribution: Distribution | None = None
 
     def scale(self, rows: npt.ArrayLike) -> FloatArray:
         """Raw rows `[n, n_features]` as the model sees them."""
@@ -55,7 +57,9 @@ class Network:
         """Describe the model for `export_onnx`; `trained` is added to what the network knows about its training."""
         losses = self.history.get("loss", ())
         known = {**self.settings, **({"loss": float(losses[-1])} if losses else {})}
-        return Manifest(self.kind, name, self.features, version=version, trained={**known, **(trained or {})})
+        all_trained = {**known, **(trained or {})}
+        distribution = self.distribution
+        return Manifest(self.kind, name, self.features, version=version, trained=all_trained, distribution=distribution)
 
     def _errors(self, x: FloatArray, y: FloatArray) -> FloatArray:
         if not len(x):
