@@ -45,6 +45,10 @@ def score_of(factor: float) -> float:
 def keys(folder: Path, name: str) -> tuple[Path, Path]:
     """Make a private and a public key, by the commands in docs/models.md."""
     private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    for words in (["genpkey", "-algorithm", "ed25519", "-out", private], ["pkey", "-in", private, "-pubout", "-out", public]):
+    commands: list[list[str | Path]] = [
+        ["genpkey", "-algorithm", "ed25519", "-out", private],
+        ["pkey", "-in", private, "-pubout", "-out", public],
+    ]
+    for words in commands:
         subprocess.run(["openssl", *words], check=True, capture_output=True)
     return private, public

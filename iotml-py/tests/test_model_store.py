@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import iotml
 import numpy as np
@@ -184,7 +185,11 @@ def test_inv_10_credentials_are_not_told(tmp_path: Path) -> None:
         while error is not None:
             said += [str(error), repr(error)]
             error = error.__cause__
-    for wrong in ({"url": "s3://id:hunter2@models"}, {"properties": {"aws_secret_access_key": ["hunter2"]}}):
+    unusable: list[dict[str, Any]] = [
+        {"url": "s3://id:hunter2@models"},
+        {"properties": {"aws_secret_access_key": ["hunter2"]}},
+    ]
+    for wrong in unusable:
         with pytest.raises(iotml.ConfigError) as refused:
             ModelStore(**{"url": "s3://models", **wrong})
         said.append(str(refused.value))

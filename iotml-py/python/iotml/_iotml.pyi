@@ -9,6 +9,7 @@ from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
 from _typeshed import SupportsGetItem
 from iotml.arrow import ArrowData
+from iotml.store import ModelStore
 from numpy import bool_, datetime64, float32, float64, int32, int64
 from numpy.typing import NDArray
 from typing_extensions import CapsuleType, disjoint_base
@@ -31,7 +32,9 @@ __all__ = [
     "Rejection",
     "Scorer",
     "Stats",
+    "StoreClient",
     "Task",
+    "TopicClient",
     "check_model",
     "embed_manifest",
     "run_command",
@@ -654,7 +657,11 @@ class Scorer:
     Scaling, threshold and the kind of the score come from the model's manifest: the one in the ONNX file, or the JSON file
     beside it, or ``manifest`` (JSON text), which wins over both. The model's golden rows are run when it is opened.
 
-    - ``path``: the ONNX file, or a ``file:`` URI of it.
+    - ``path``: the ONNX file, or a ``file:`` URI of it; or the URI of a version in a model store, such as
+      ``"s3://models/cars/4"``, ``gs:``, ``az:`` or ``"file:///srv/models/cars/4"``, which is fetched and verified, and whose
+      manifest is the store's.
+    - ``store``: the `ModelStore` that the version is in, where it is to be asked with other options than the defaults, such as
+      ``trusted_keys`` or ``cache``. Without it credentials come from the environment.
     - ``engine``: ``"onnxruntime"``, ``"tract"``, or None for the first of them that is there. ONNX Runtime is found in the
       package ``onnxruntime`` of this Python, which is not imported; tract is always there.
     - ``library``: the libonnxruntime to load, if none is to be looked for.
@@ -666,7 +673,7 @@ class Scorer:
     from call to call. It can be pickled, which opens the file again where it arrives. A process that was forked off must open
     its own.
 
-    Raises `ModelError` if the model is refused.
+    Raises `ModelError` if the model is refused, `StoreError` if the store cannot be asked or has no such version.
 
     >>> import numpy as np
     >>> import iotml
@@ -682,6 +689,7 @@ class Scorer:
         /,
         path: str | PathLike[str],
         *,
+        store: ModelStore | None = None,
         engine: str | None = None,
         library: str | PathLike[str] | None = None,
         golden: str = "required",
@@ -864,6 +872,56 @@ class Stats:
         """
 
 @final
+class StoreClient:
+    """
+    A model store at a URL, with options in JSON: those of `[score.follow.store_options]`.
+    """
+    def __new__(cls, /, url: str, options: str) -> StoreClient:
+        """
+        Opens the store, and asks nothing of it. Raises `ConfigError` if there can be none.
+        """
+    def fetch(self, /, name: str, version: str, sha256: str | None = None) -> tuple[bytes, str, str]:
+        """
+        A version, verified: the ONNX file, its digest, and its manifest as JSON.
+        """
+    def list(self, /, name: str | None = None) -> list[tuple[str, str, str, int, int | None, bool]]:
+        """
+        The versions that are there, or those of one model: name, version, address, when they were published in milliseconds
+        since 1970, bytes (None if the file is missing), and whether they are signed.
+        """
+    def manifest(self, /, name: str, version: str) -> str:
+        """
+        The manifest of a version as JSON, verified.
+        """
+    @staticmethod
+    def of_pipeline(text: str, file: str, plugins: Any | None = None) -> StoreClient:
+        """
+        The store that the scorer of a pipeline takes models from.
+        """
+    def publish(
+        self,
+        /,
+        onnx: bytes | bytearray | str | PathLike[str],
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        manifest: str | None = None,
+        check: bool = True,
+    ) -> tuple[str, str, str, str, bool]:
+        """
+        Puts a model into the store; gives its name, version, address and digest, and whether it is new.
+        """
+    def uri(self, /, name: str, version: str) -> str:
+        """
+        The address of a version, whether it exists or not.
+        """
+    @property
+    def url(self, /) -> str:
+        """
+        Where it is, without a slash at the end.
+        """
+
+@final
 class Task:
     """
     The task that a plug-in runs in, given to its `open`. A pipeline has `n_tasks` of them, each with a thread and plug-in
@@ -889,6 +947,64 @@ class Task:
     def pipeline(self, /) -> str:
         """
         Name of the pipeline.
+        """
+
+@final
+class TopicClient:
+    """
+    A topic of Kafka on which models are announced, with options in JSON: those of `[score.follow.feed]`. Every call has a
+    connection of its own.
+    """
+    def __new__(cls, /, options: str) -> TopicClient:
+        """
+        Raises `ConfigError` naming what is wrong with the options. Nothing is connected.
+        """
+    def announce(
+        self,
+        /,
+        model: str,
+        version: str,
+        rollout: str,
+        *,
+        uri: str | None = None,
+        sha256: str | None = None,
+        onnx: bytes | bytearray | str | PathLike[str] | None = None,
+        manifest: str | None = None,
+        check: bool = True,
+    ) -> str:
+        """
+        Announces a version, which is at ``uri`` with the digest ``sha256``, or comes along as ``onnx``; ``rollout`` is JSON.
+        Gives what is in force then, as JSON.
+        """
+    def announced(self, /) -> list[tuple[str, str | None, str | None]]:
+        """
+        What is announced, by name: as JSON, or None and why it cannot be read.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        The topic.
+        """
+    @staticmethod
+    def of_pipeline(text: str, file: str, plugins: Any | None = None) -> TopicClient:
+        """
+        The topic that the scorer of a pipeline follows.
+        """
+    def promote(self, /, model: str, version: str) -> str:
+        """
+        Lets a version score all rows.
+        """
+    def reports(self, /) -> list[str]:
+        """
+        What workers reported, oldest first: one JSON object each.
+        """
+    def retire(self, /, model: str, version: str) -> str:
+        """
+        Takes a version out of service.
+        """
+    def roll_back(self, /, model: str) -> str:
+        """
+        Lets the version that was retired last score all rows again.
         """
 
 def check_model(

@@ -154,7 +154,8 @@ class ModelTopic:
         if isinstance(model, StoredModel):
             if version is not None or uri is not None or sha256 is not None or inline is not None or manifest is not None:
                 raise ConfigError("a stored model says everything of itself: give nothing but its rollout")
-            model, version, uri, sha256 = model.name, model.version, model.uri, model.sha256
+            version, uri, sha256 = model.version, model.uri, model.sha256
+            model = model.name
         if version is None:
             raise ConfigError("the version is missing")
         onnx = inline if inline is None or isinstance(inline, bytes) else os.fspath(inline)
