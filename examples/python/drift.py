@@ -1,0 +1,261 @@
+"""Teaches: the whole life of a model, unattended: drift, retraining, canary, promotion, and a picture of it.
+
+    python examples/python/drift.py --kafka localhost:9092 --mqtt localhost:1883 --registry http://localhost:8081
+
+Simulated cars publish over MQTT; a bridge takes their readings to Kafka; a worker scores them. In the middle of their
+drive all cars are updated to a firmware that shifts three sensors: every healthy car looks ill to a model that has only
+seen the old one. `retrain.py`, which knows nothing of that, sees to it. At the end the share of anomalies is read back
+from the predictions and drawn, and a line of JSON says what happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import iotml
+import retrain
+
+SCHEMA = Path(__file__).parents[1] / "cars/schema/cardata-v2.avsc"
+N_PARTITIONS = 10
+#: Messages a second of each car.
+RATE = 5
+#: Simulated seconds between two readings.
+TICK_SECONDS = 10
+#: Windows of the watch, seconds; a step of the picture.
+WINDOW_S, STEP_S = 5, 2.5
+PATIENCE_S = 600
+
+
+def main() -> None:
+    """Runs everything, and draws it."""
+    options = arguments()
+    folder: Path = options.out
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "score.toml"
+    config.write_text(scoring(options, folder / "store"), encoding="utf-8")
+    with ExitStack() as running:
+        running.enter_context(iotml.Pipeline.from_toml(text=bridge(options)))
+        n_messages = RATE * PATIENCE_S
+        updated_at = options.seconds_before * RATE
+        fleet = ["--cars", options.cars, "--rate", RATE, "--messages", n_messages, "--update-at", updated_at]
+        drive = ["--fault-share", 0.02, "--tick-seconds", TICK_SECONDS, "--ramp-up", 1, "--seed", 5]
+        running.enter_context(process("simulate", "mqtt", "--server", options.mqtt, *fleet, *drive))
+        begun = time.time()
+        topic, store = iotml.ModelTopic.from_toml(config), iotml.ModelStore.from_toml(config)
+        log = wait_for_rows(options)
+        topic.announce(retrain.train(options, log.range(), version="1", store=store))
+        running.enter_context(process("run", str(config)))
+        retrain.say("version 1 scores; the update comes "
+                    f"{max(0.0, begun + options.seconds_before - time.time()):.0f} s from now")
+        command = ["--bootstrap", options.kafka, "--registry", options.registry, "--topic", options.topic, "--times", 1]
+        asked = ["--epochs", options.epochs, "--rows", options.rows, "--min-time", options.min_time, "--canary", options.canary]
+        script = [sys.executable, str(Path(__file__).with_name("retrain.py")), str(config), *command, *asked]
+        subprocess.run(list(map(str, script)), check=True, timeout=PATIENCE_S)
+        time.sleep(options.seconds_after)
+    found = read_back(options)
+    told = summary(found, updated=begun + options.seconds_before)
+    draw(found, told, folder / "drift.png")
+    print(json.dumps(told), flush=True)
+
+
+def wait_for_rows(options: argparse.Namespace) -> iotml.KafkaLog:
+    """Wait until the log has the rows of the first training."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            log = retrain.cars_log(options)
+            if log.range().n_offsets >= options.rows:
+                return log
+        except iotml.SourceError:
+            # The bridge makes the topic with its first rows.
+            pass
+        time.sleep(0.5)
+    raise SystemExit("the cars are not heard of")
+
+
+@contextmanager
+def process(*words: Any) -> Iterator[None]:
+    """Run a command of `iotml` beside this, and stop it as a service manager would."""
+    command = [sys.executable, "-m", "iotml", *map(str, words)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, "NO_COLOR": "1"}) as running:
+        try:
+            yield
+        finally:
+            running.terminate()
+            try:
+                running.wait(30)
+            except subprocess.TimeoutExpired:
+                running.kill()
+
+
+def read_back(options: argparse.Namespace) -> dict[str, Any]:
+    """Time (seconds since 1970), version and verdict of every prediction."""
+    log = iotml.KafkaLog(options.kafka, f"{options.topic}-predictions", format="json", progress=False)
+    times, versions, anomalies = [], [], []
+    for batch in log.batches():
+        times.append(batch.timestamps.astype("datetime64[ms]").astype(np.int64) / 1000)
+        versions.append(batch["model_version"])
+        anomalies.append(batch["anomaly"].astype(bool))
+    return {"time": np.concatenate(times), "version": np.concatenate(versions), "anomaly": np.concatenate(anomalies)}
+
+
+def summary(found: dict[str, Any], *, updated: float) -> dict[str, Any]:
+    """What was seen: rows, and shares of anomalies before the update, from it to the retraining, and at the end."""
+    at, version, anomaly = found["time"], found["version"], found["anomaly"]
+    last = max(set(version), key=int)
+    first_rows = {str(name): float(at[version == name].min()) for name in set(version)}
+    old_rows = at[version != last]
+    promoted = float(old_rows.max()) if len(old_rows) else float("nan")
+    between = (at > updated + 1) & (at < first_rows[last])
+
+    def share(rows: Any) -> float:
+        return round(float(anomaly[rows].mean()), 4) if rows.any() else float("nan")
+
+    return {
+        "rows": len(at),
+        "versions": sorted(map(str, set(version)), key=int),
+        "updated": updated,
+        "canary": first_rows[last],
+        "promoted": promoted,
+        "anomalies_before": share(at < updated - 1),
+        "anomalies_drifted": share(between),
+        "anomalies_after": share(at > promoted),
+    }
+
+
+def draw(found: dict[str, Any], told: dict[str, Any], file: Path) -> None:
+    """Draw the share of anomalies over time, by version."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    zero = found["time"].min()
+    figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
+    edges = np.arange(0, found["time"].max() - zero + STEP_S, STEP_S)
+    for version in told["versions"]:
+        mine = found["version"] == version
+        at = found["time"][mine] - zero
+        rows, _ = np.histogram(at, edges)
+        anomalies, _ = np.histogram(at[found["anomaly"][mine]], edges)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            axes.plot(edges[:-1] + STEP_S / 2, 100 * anomalies / rows, label=f"version {version}")
+    for name, words in (("updated", "firmware update"), ("canary", "canary"), ("promoted", "promoted")):
+        axes.axvline(told[name] - zero, color="gray", linestyle=":", linewidth=1)
+        axes.annotate(words, (told[name] - zero, 1), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=8)
+    axes.set(xlabel="seconds", ylabel="anomalies, % of the rows", title="Drift, and what a retraining makes of it")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(file, dpi=120)
+    retrain.say(f"wrote {file} at {datetime.now():%H:%M}")
+
+
+def bridge(options: argparse.Namespace) -> str:
+    """From MQTT to Avro in Kafka, keyed by car."""
+    kinds = {"int": "int32", "double": "float64", "float": "float32", "string": "utf8"}
+    fields = json.loads(SCHEMA.read_text(encoding="utf-8"))["fields"]
+    columns = ", ".join(f'{{ name = "{field["name"]}", type = "{kinds[field["type"]]}", nullable = false }}' for field in fields)
+    return f"""
+[pipeline]
+name = "{options.topic}-bridge"
+
+[source]
+type = "mqtt"
+server = "mqtt://{options.mqtt}"
+group = "{options.topic}"
+connections = 2
+topics = [{{ filter = "vehicles/sensor/data/{{car}}", key = "{{car}}" }}]
+
+[decode]
+type = "json"
+columns = [{columns}]
+
+[[route]]
+name = "avro"
+encode = {{ type = "confluent_avro", schema_file = "{SCHEMA}", subject = "{options.topic}-value", registry = {{ url = "{options.registry}" }} }}
+
+[route.sink]
+type = "kafka"
+topic = "{options.topic}"
+create_topics = {{ partitions = {N_PARTITIONS} }}
+kafka = {{ "bootstrap.servers" = "{options.kafka}" }}
+"""
+
+
+def scoring(options: argparse.Namespace, store: Path) -> str:
+    """From Kafka to predictions, by the models that are announced, with a watch on their rows."""
+    kafka = f'kafka = {{ "bootstrap.servers" = "{options.kafka}" }}'
+    return f"""
+[pipeline]
+name = "{options.topic}-score"
+
+[source]
+type = "kafka"
+topics = ["{options.topic}"]
+{kafka}
+
+[decode]
+type = "confluent_avro"
+registry = {{ url = "{options.registry}" }}
+
+[score]
+type = "onnx"
+
+[score.follow]
+name = "{options.name}"
+store = "{store}"
+feed = {{ type = "kafka", topic = "{options.topic}-models", status_topic = "{options.topic}-status", drift_topic = "{options.topic}-drift", {kafka} }}
+
+[score.watch]
+window = "{WINDOW_S}s"
+min_rows = 1000
+windows = 2
+
+[[route]]
+name = "predictions"
+encode = {{ type = "json", columns = ["score", "anomaly", "model", "model_version"] }}
+
+[route.sink]
+type = "kafka"
+topic = "{options.topic}-predictions"
+create_topics = {{ partitions = {N_PARTITIONS} }}
+{kafka}
+"""
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kafka", "--bootstrap", dest="kafka", required=True, help="Kafka, host:port")
+    parser.add_argument("--mqtt", required=True, help="the MQTT broker, host:port")
+    parser.add_argument("--registry", required=True, help="the schema registry's address")
+    parser.add_argument("--topic", default="drift", help="the topic of the cars; others begin with it (default: %(default)s)")
+    parser.add_argument("--name", default="cars", help="the model (default: %(default)s)")
+    parser.add_argument("--cars", type=int, default=300, help="how many cars (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=40_000, help="rows of each training (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=30, help="passes over the rows (default: %(default)s)")
+    parser.add_argument("--quantile", type=float, default=0.995, help="of healthy scores, the threshold (default: %(default)s)")
+    parser.add_argument("--seconds-before", type=int, default=100, help="of driving before the update (default: %(default)s)")
+    parser.add_argument("--seconds-after", type=float, default=20, help="of driving after the promotion (default: %(default)s)")
+    parser.add_argument("--canary", type=float, default=20, help="percent of the cars (default: %(default)s)")
+    parser.add_argument("--min-time", default="15s", help="that a canary must last (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("drift"), help="folder of store, configuration and picture (default: %(default)s)")
+    options = parser.parse_args()
+    options.bootstrap = options.kafka
+    return options
+
+
+if __name__ == "__main__":
+    main()
