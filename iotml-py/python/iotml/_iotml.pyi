@@ -980,6 +980,10 @@ class TopicClient:
         """
         What is announced, by name: as JSON, or None and why it cannot be read.
         """
+    def drifts(self, /) -> list[str]:
+        """
+        What workers reported of rows that drifted, oldest first: one JSON object each.
+        """
     @property
     def name(self, /) -> str:
         """
