@@ -2,7 +2,7 @@
 
     python examples/python/drift.py --kafka localhost:9092 --mqtt localhost:1883 --registry http://localhost:8081
 
-Simulated cars publish over MQTT; a bridge takes their readings to Kafka; a worker scores them. In the middle of their
+Simulated cars publish over MQTT; a bridge takes their readings to Kafka; a worker scores them. In the middle of a
 drive all cars are updated to a firmware that shifts three sensors: every healthy car looks ill to a model that has only
 seen the old one. `retrain.py`, which knows nothing of that, sees to it. At the end the share of anomalies is read back
 from the predictions and drawn, and a line of JSON says what happened.
@@ -29,17 +29,17 @@ import retrain
 
 SCHEMA = Path(__file__).parents[1] / "cars/schema/cardata-v2.avsc"
 N_PARTITIONS = 10
-#: Messages a second of each car.
-RATE = 5
+#: Messages a second of each car, while it drives and while the history is made that the first model is trained on.
+RATE, HISTORY_RATE = 5, 15
 #: Simulated seconds between two readings.
-TICK_SECONDS = 10
+TICK_SECONDS = 4
 #: Windows of the watch, seconds; a step of the picture.
 WINDOW_S, STEP_S = 5, 2.5
 PATIENCE_S = 600
 
 
 def main() -> None:
-    """Runs everything, and draws it."""
+    """Run everything, and draw it."""
     options = arguments()
     folder: Path = options.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,51 +47,55 @@ def main() -> None:
     config.write_text(scoring(options, folder / "store"), encoding="utf-8")
     with ExitStack() as running:
         running.enter_context(iotml.Pipeline.from_toml(text=bridge(options)))
-        n_messages = RATE * PATIENCE_S
-        updated_at = options.seconds_before * RATE
-        fleet = ["--cars", options.cars, "--rate", RATE, "--messages", n_messages, "--update-at", updated_at]
-        drive = ["--fault-share", 0.02, "--tick-seconds", TICK_SECONDS, "--ramp-up", 1, "--seed", 5]
-        running.enter_context(process("simulate", "mqtt", "--server", options.mqtt, *fleet, *drive))
-        begun = time.time()
+        n_readings = -(-options.rows // options.cars)
+        with simulated(options, rate=HISTORY_RATE, messages=n_readings) as history:
+            if history.wait(PATIENCE_S):
+                raise SystemExit("the cars could not publish")
         topic, store = iotml.ModelTopic.from_toml(config), iotml.ModelStore.from_toml(config)
-        log = wait_for_rows(options)
+        log = wait_for_rows(options, n_readings * options.cars)
         topic.announce(retrain.train(options, log.range(), version="1", store=store))
         running.enter_context(process("run", str(config)))
-        retrain.say("version 1 scores; the update comes "
-                    f"{max(0.0, begun + options.seconds_before - time.time()):.0f} s from now")
-        command = ["--bootstrap", options.kafka, "--registry", options.registry, "--topic", options.topic, "--times", 1]
+        updated_at = options.seconds_before * RATE
+        running.enter_context(simulated(options, rate=RATE, messages=RATE * PATIENCE_S, update_at=updated_at))
+        updated = time.time() + options.seconds_before
+        retrain.say(f"the cars drive; their firmware is updated in {options.seconds_before} s")
+        where = ["--bootstrap", options.kafka, "--registry", options.registry, "--topic", options.topic, "--times", 1]
         asked = ["--epochs", options.epochs, "--rows", options.rows, "--min-time", options.min_time, "--canary", options.canary]
-        script = [sys.executable, str(Path(__file__).with_name("retrain.py")), str(config), *command, *asked]
+        script = [sys.executable, str(Path(__file__).with_name("retrain.py")), str(config), *where, *asked]
         subprocess.run(list(map(str, script)), check=True, timeout=PATIENCE_S)
         time.sleep(options.seconds_after)
     found = read_back(options)
-    told = summary(found, updated=begun + options.seconds_before)
+    told = summary(found, updated=updated)
     draw(found, told, folder / "drift.png")
     print(json.dumps(told), flush=True)
 
 
-def wait_for_rows(options: argparse.Namespace) -> iotml.KafkaLog:
-    """Wait until the log has the rows of the first training."""
+def simulated(options: argparse.Namespace, *, rate: int, messages: int, update_at: int | None = None) -> Any:
+    """Let the cars drive: the same ones each time."""
+    fleet = ["--cars", options.cars, "--rate", rate, "--messages", messages, "--seed", 5, "--ramp-up", 1]
+    drive = ["--fault-share", 0.02, "--tick-seconds", TICK_SECONDS]
+    update = [] if update_at is None else ["--update-at", update_at]
+    return process("simulate", "mqtt", "--server", options.mqtt, *fleet, *drive, *update)
+
+
+def wait_for_rows(options: argparse.Namespace, n_rows: int) -> iotml.KafkaLog:
+    """Wait until the bridge has brought everything to the log."""
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            log = retrain.cars_log(options)
-            if log.range().n_offsets >= options.rows:
-                return log
-        except iotml.SourceError:
-            # The bridge makes the topic with its first rows.
-            pass
+    log = retrain.cars_log(options)
+    while log.range().n_offsets < n_rows:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the log has {log.range().n_offsets} of {n_rows} rows")
         time.sleep(0.5)
-    raise SystemExit("the cars are not heard of")
+    return log
 
 
 @contextmanager
-def process(*words: Any) -> Iterator[None]:
+def process(*words: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command of `iotml` beside this, and stop it as a service manager would."""
     command = [sys.executable, "-m", "iotml", *map(str, words)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, "NO_COLOR": "1"}) as running:
         try:
-            yield
+            yield running
         finally:
             running.terminate()
             try:
@@ -101,7 +105,7 @@ def process(*words: Any) -> Iterator[None]:
 
 
 def read_back(options: argparse.Namespace) -> dict[str, Any]:
-    """Time (seconds since 1970), version and verdict of every prediction."""
+    """Read time (seconds since 1970), version and verdict of every prediction."""
     log = iotml.KafkaLog(options.kafka, f"{options.topic}-predictions", format="json", progress=False)
     times, versions, anomalies = [], [], []
     for batch in log.batches():
@@ -112,7 +116,7 @@ def read_back(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def summary(found: dict[str, Any], *, updated: float) -> dict[str, Any]:
-    """What was seen: rows, and shares of anomalies before the update, from it to the retraining, and at the end."""
+    """Sum up: rows, and shares of anomalies before the update, from it to the canary, and after the promotion."""
     at, version, anomaly = found["time"], found["version"], found["anomaly"]
     last = max(set(version), key=int)
     first_rows = {str(name): float(at[version == name].min()) for name in set(version)}
@@ -154,7 +158,9 @@ def draw(found: dict[str, Any], told: dict[str, Any], file: Path) -> None:
             axes.plot(edges[:-1] + STEP_S / 2, 100 * anomalies / rows, label=f"version {version}")
     for name, words in (("updated", "firmware update"), ("canary", "canary"), ("promoted", "promoted")):
         axes.axvline(told[name] - zero, color="gray", linestyle=":", linewidth=1)
-        axes.annotate(words, (told[name] - zero, 1), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=8)
+        axes.annotate(
+            words, (told[name] - zero, 1), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=8
+        )
     axes.set(xlabel="seconds", ylabel="anomalies, % of the rows", title="Drift, and what a retraining makes of it")
     axes.set_ylim(bottom=0)
     axes.legend()
@@ -184,7 +190,12 @@ columns = [{columns}]
 
 [[route]]
 name = "avro"
-encode = {{ type = "confluent_avro", schema_file = "{SCHEMA}", subject = "{options.topic}-value", registry = {{ url = "{options.registry}" }} }}
+
+[route.encode]
+type = "confluent_avro"
+schema_file = "{SCHEMA}"
+subject = "{options.topic}-value"
+registry = {{ url = "{options.registry}" }}
 
 [route.sink]
 type = "kafka"
@@ -216,12 +227,21 @@ type = "onnx"
 [score.follow]
 name = "{options.name}"
 store = "{store}"
-feed = {{ type = "kafka", topic = "{options.topic}-models", status_topic = "{options.topic}-status", drift_topic = "{options.topic}-drift", {kafka} }}
+
+[score.follow.feed]
+type = "kafka"
+topic = "{options.topic}-models"
+status_topic = "{options.topic}-status"
+drift_topic = "{options.topic}-drift"
+{kafka}
 
 [score.watch]
 window = "{WINDOW_S}s"
 min_rows = 1000
 windows = 2
+# Far more than by custom: the fleet has just set off, and its batteries run down within the minutes of this run.
+max_psi = 1.5
+max_ks = 0.6
 
 [[route]]
 name = "predictions"
@@ -247,11 +267,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=40_000, help="rows of each training (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="passes over the rows (default: %(default)s)")
     parser.add_argument("--quantile", type=float, default=0.995, help="of healthy scores, the threshold (default: %(default)s)")
-    parser.add_argument("--seconds-before", type=int, default=100, help="of driving before the update (default: %(default)s)")
+    parser.add_argument("--seconds-before", type=int, default=30, help="of driving before the update (default: %(default)s)")
     parser.add_argument("--seconds-after", type=float, default=20, help="of driving after the promotion (default: %(default)s)")
     parser.add_argument("--canary", type=float, default=20, help="percent of the cars (default: %(default)s)")
     parser.add_argument("--min-time", default="15s", help="that a canary must last (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("drift"), help="folder of store, configuration and picture (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("drift"), help="folder of store, configuration and picture (default: %(default)s)"
+    )
     options = parser.parse_args()
     options.bootstrap = options.kafka
     return options

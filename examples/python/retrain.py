@@ -26,12 +26,12 @@ from iotml.train import presets
 
 HEALTHY = f'{cars.LABEL} == "false"'
 PAUSE_S = 1.0
-#: Of the partitions, each so-and-so-manieth is not trained on: its cars set the threshold.
+#: One partition in so many is not trained on: its cars set the threshold.
 HOLD_OUT_EVERY = 5
 
 
 def main() -> None:
-    """Waits for drift, and retrains, for ever or as often as asked."""
+    """Wait for drift, and retrain, for ever or as often as asked."""
     options = arguments()
     topic, store = iotml.ModelTopic.from_toml(options.config), iotml.ModelStore.from_toml(options.config)
     n_left = options.times
@@ -84,9 +84,7 @@ def rows_since(log: iotml.KafkaLog, drift: iotml.ModelDrift, n_rows: int) -> iot
         time.sleep(PAUSE_S)
 
 
-def train(
-    options: argparse.Namespace, rows: iotml.LogRange, *, version: str, store: iotml.ModelStore
-) -> iotml.StoredModel:
+def train(options: argparse.Namespace, rows: iotml.LogRange, *, version: str, store: iotml.ModelStore) -> iotml.StoredModel:
     """Train the default network on a range of the log, set its threshold on cars that it did not see, and publish it."""
     numbers = sorted(number for number, (start, end) in rows.partitions.items() if start < end)
     train_range, held_out = rows.only([n for n in numbers if n % HOLD_OUT_EVERY]), rows.only(numbers[::HOLD_OUT_EVERY])
