@@ -20,8 +20,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 import cars
 import iotml
+from iotml.manifest import Feature
 from iotml.train import presets
 
 HEALTHY = f'{cars.LABEL} == "false"'
@@ -90,7 +93,8 @@ def train(options: argparse.Namespace, rows: iotml.LogRange, *, version: str, st
     train_range, held_out = rows.only([n for n in numbers if n % HOLD_OUT_EVERY]), rows.only(numbers[::HOLD_OUT_EVERY])
     healthy = cars_log(options, filter=HEALTHY)
     preset = presets.Autoencoder(epochs=options.epochs)
-    network = preset.fit(healthy.to_tf(preset.batch, range=train_range, shuffle_buffer=100_000), cars.FEATURES, verbose=0)
+    features = varying(healthy, train_range)
+    network = preset.fit(healthy.to_tf(preset.batch, range=train_range, shuffle_buffer=100_000), features, verbose=0)
     values, labels = cars_log(options, label=cars.LABEL).numpy(range=held_out)
     threshold = iotml.calibrate(network.score(values), labels, method="quantile", quantile=options.quantile)
     read = healthy.batches(range=train_range)
@@ -102,6 +106,14 @@ def train(options: argparse.Namespace, rows: iotml.LogRange, *, version: str, st
         stored = store.publish(file)
     say(f"version {version} is trained on {n_rows} rows of {read.range}; {threshold}")
     return stored
+
+
+def varying(log: iotml.KafkaLog, rows: iotml.LogRange) -> list[str | Feature]:
+    """Leave out of sight what is the same in all rows, such as the number of a firmware that every car has."""
+    bounds = [(batch.x.min(axis=0), batch.x.max(axis=0)) for batch in log.batches(range=rows) if len(batch)]
+    lowest, highest = np.min([low for low, _ in bounds], axis=0), np.max([high for _, high in bounds], axis=0)
+    is_fixed = dict(zip(cars.FEATURES, lowest == highest, strict=True))
+    return [Feature(name, constant=0.0) if is_fixed[name] else name for name in cars.FEATURES]
 
 
 def next_version(store: iotml.ModelStore, name: str) -> str:

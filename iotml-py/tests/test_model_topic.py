@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import iotml
+import logs
 import pytest
 import stores
 import topics
@@ -94,6 +96,27 @@ def test_changes_that_cannot_be(topic: ModelTopic, tmp_path: Path) -> None:
         with pytest.raises(kind, match=message):
             call()
     assert in_force(topic.announced("cars")) == {"1": "all rows"}
+
+
+def test_what_workers_say_of_drift_is_read(bootstrap: str, unique: str) -> None:
+    topic = ModelTopic(bootstrap, f"{unique}-models", drift_topic=f"{unique}-drift")
+    assert topic.drifts() == []
+    logs.create(bootstrap, f"{unique}-drift", 1)
+    head = '"pipeline": "p", "instance": "w1", "time": 1790000600000, "windows": 3, "rows": 30000'
+    far = """"from": 1790000000000, "until": 1790000599000, "log": [{"topic": "in", "partitions": {"0": [12, 34]}}],
+        "features": [{"name": "speed", "psi": 1.5, "ks": 0.5, "missing": 0.0}], "anomaly_rate": {"found": 0.1, "expected": 0.01}"""
+    reports = [
+        f'{{"model": "cars", "version": "3", {head}, {far}}}',
+        f'{{"model": "trucks", "version": "1", {head}, "features": []}}',
+    ]
+    logs.produce(bootstrap, f"{unique}-drift", [logs.Message(report.encode()) for report in reports])
+    cars, trucks = topic.drifts()
+    assert [cars] == topic.drifts("cars")
+    assert (cars.version, cars.rows, cars.log) == ("3", 30_000, (iotml.LogRange("in", {0: (12, 34)}),))
+    assert (cars.begun, cars.ended) == (datetime(2026, 9, 21, 14, 13, 20, tzinfo=timezone.utc), cars.time - timedelta(seconds=1))
+    assert cars.features == (iotml.FeatureDrift("speed", psi=1.5, ks=0.5, missing=0.0),)
+    assert cars.anomaly_rate == iotml.AnomalyRate(found=0.1, expected=0.01)
+    assert (trucks.model, trucks.begun, trucks.log, trucks.anomaly_rate) == ("trucks", None, (), None)
 
 
 def test_what_cannot_be_read_says_why_and_is_not_overwritten(topic: ModelTopic, bootstrap: str) -> None:
