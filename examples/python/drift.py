@@ -44,7 +44,7 @@ def main() -> None:
     folder: Path = options.out
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "score.toml"
-    config.write_text(scoring(options, folder / "store"), encoding="utf-8")
+    config.write_text(scoring(options, folder / f"store-{options.topic}"), encoding="utf-8")
     with ExitStack() as running:
         running.enter_context(iotml.Pipeline.from_toml(text=bridge(options)))
         n_readings = -(-options.rows // options.cars)
@@ -261,7 +261,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kafka", "--bootstrap", dest="kafka", required=True, help="Kafka, host:port")
     parser.add_argument("--mqtt", required=True, help="the MQTT broker, host:port")
     parser.add_argument("--registry", required=True, help="the schema registry's address")
-    parser.add_argument("--topic", default="drift", help="the topic of the cars; others begin with it (default: %(default)s)")
+    new = f"drift-{int(time.time())}"
+    parser.add_argument("--topic", default=new, help="the topic of the cars; others begin with it (default: a new one)")
     parser.add_argument("--name", default="cars", help="the model (default: %(default)s)")
     parser.add_argument("--cars", type=int, default=300, help="how many cars (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=40_000, help="rows of each training (default: %(default)s)")

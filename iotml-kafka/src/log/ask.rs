@@ -1,10 +1,11 @@
 //! Questions to the broker: which partitions there are, and which offsets they hold.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use iotml_core::error::{BoxError, ConfigError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -13,6 +14,9 @@ use super::config::Settings;
 use super::context::LogContext;
 use super::range::{LogRange, Select, Span, last};
 use crate::client::{ConnectError, reach, serve};
+
+/// Between two questions to a partition that has no leader yet.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One client and the topic it asks about.
 pub(super) struct Ask<'a> {
@@ -89,25 +93,36 @@ impl Ask<'_> {
         self.offsets(partitions, Offset::Offset(time))
     }
 
-    /// The offsets that stand for a time, or for the beginning or the end, which the protocol writes as special times.
+    /// The offsets that stand for a time, or for the beginning or the end, which the protocol writes as special times. Waits for
+    /// leaders, which partitions lack for a moment when their topic was just created, or while they move; at most the configured time.
     fn offsets(&self, partitions: &[i32], time: Offset) -> Result<BTreeMap<i32, i64>, LogError> {
         let Settings { config, .. } = self.settings;
-        let failed = |error: rdkafka::error::KafkaError| {
-            let trouble = self.consumer.context().reports.trouble();
-            let why = trouble.unwrap_or_else(|| error.to_string());
-            LogError::kafka(format!("the offsets of topic {:?} cannot be asked for: {why}", config.topic), error)
+        let deadline = Instant::now() + config.connect_timeout.0;
+        let error = loop {
+            match self.offsets_now(partitions, time) {
+                Ok(offsets) => return Ok(offsets),
+                Err(error) if has_no_leader(&error) && Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(error) => break error,
+            }
         };
+        let trouble = self.consumer.context().reports.trouble();
+        let why = trouble.unwrap_or_else(|| error.to_string());
+        Err(LogError::kafka(format!("the offsets of topic {:?} cannot be asked for: {why}", config.topic), error))
+    }
+
+    fn offsets_now(&self, partitions: &[i32], time: Offset) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let Settings { config, .. } = self.settings;
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
         let mut list = TopicPartitionList::new();
         for partition in partitions {
-            list.add_partition_offset(&config.topic, *partition, time).map_err(failed)?;
+            list.add_partition_offset(&config.topic, *partition, time)?;
         }
-        let found = self.consumer.offsets_for_times(list, config.connect_timeout.0).map_err(failed)?;
+        let found = self.consumer.offsets_for_times(list, config.connect_timeout.0)?;
         let mut offsets = BTreeMap::new();
         for element in found.elements() {
-            element.error().map_err(failed)?;
+            element.error()?;
             if let Offset::Offset(offset) = element.offset() {
                 offsets.insert(element.partition(), offset);
             }
@@ -205,4 +220,12 @@ impl Ask<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a partition's leader is not there, or not where it was: both pass.
+fn has_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }
