@@ -32,7 +32,7 @@ N_PARTITIONS = 10
 #: Messages a second of each car, while it drives and while the history is made that the first model is trained on.
 RATE, HISTORY_RATE = 5, 15
 #: Simulated seconds between two readings.
-TICK_SECONDS = 4
+TICK_SECONDS = 10
 #: Windows of the watch, seconds; a step of the picture.
 WINDOW_S, STEP_S = 5, 2.5
 PATIENCE_S = 600

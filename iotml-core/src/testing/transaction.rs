@@ -48,6 +48,11 @@ impl MemoryTransaction {
         lock(&self.inner).script.push_back(fault);
     }
 
+    /// Whether one has begun and not ended.
+    pub fn has_begun(&self) -> bool {
+        lock(&self.inner).has_begun
+    }
+
     /// How many were committed.
     pub fn n_commits(&self) -> usize {
         lock(&self.inner).n_commits
