@@ -61,7 +61,10 @@ struct FleetArguments {
     /// Simulated seconds between two readings of a car; 10 in the reference scenario.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600))]
     tick_seconds: u32,
-    /// Reading from which on all cars have a new firmware, which shifts some sensors and is no fault.
+    /// Readings of each car that come before the first that is heard of.
+    #[arg(long, default_value_t = 0)]
+    skip: u64,
+    /// Reading, those skipped included, from which on all cars have a new firmware, which shifts some sensors and is no fault.
     #[arg(long, value_name = "READING")]
     update_at: Option<u64>,
 }
@@ -79,7 +82,9 @@ impl FleetArguments {
             update_at: self.update_at,
             ..FleetConfig::default()
         };
-        Fleet::new(&config)
+        let mut fleet = Fleet::new(&config);
+        (0..self.skip).for_each(|_| fleet.tick().for_each(drop));
+        fleet
     }
 }
 
