@@ -46,7 +46,7 @@ class AnnouncedVersion:
     """A version that is announced.
 
     Its ONNX file is at `uri`, or came along and has `inline_bytes`; `sha256` is the digest that it must have. `state` is
-    `"READY"`, or `"UNAVAILABLE"` for the one that was retired last and is the way back.
+    `"READY"`, or `"UNAVAILABLE"` for one that was retired, such as the way back.
     """
 
     version: str
