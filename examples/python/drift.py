@@ -32,7 +32,7 @@ N_PARTITIONS = 10
 #: Messages a second of each car, while it drives and while the history is made that the first model is trained on.
 RATE, HISTORY_RATE = 5, 15
 #: Simulated seconds between two readings; cars are in balance after some hours, in which they run down and are charged.
-TICK_SECONDS, SKIPPED = 60, 200
+TICK_SECONDS, SKIPPED = 30, 400
 #: Windows of the watch, seconds; a step of the picture.
 WINDOW_S, STEP_S = 5, 2.5
 PATIENCE_S = 600

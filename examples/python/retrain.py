@@ -15,6 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,6 @@ import numpy as np
 
 import cars
 import iotml
-from iotml.manifest import Feature
 from iotml.train import presets
 
 HEALTHY = f'{cars.LABEL} == "false"'
@@ -63,10 +63,10 @@ def wait_for_drift(topic: iotml.ModelTopic, store: iotml.ModelStore, name: str) 
         time.sleep(PAUSE_S)
 
 
-def cars_log(options: argparse.Namespace, **reading: Any) -> iotml.KafkaLog:
+def cars_log(options: argparse.Namespace, features: Sequence[str] = tuple(cars.FEATURES), **reading: Any) -> iotml.KafkaLog:
     """Open the log of the cars."""
     return iotml.KafkaLog(
-        options.bootstrap, options.topic, registry=options.registry, features=cars.FEATURES, progress=False, **reading
+        options.bootstrap, options.topic, registry=options.registry, features=features, progress=False, **reading
     )
 
 
@@ -91,11 +91,11 @@ def train(options: argparse.Namespace, rows: iotml.LogRange, *, version: str, st
     """Train the default network on a range of the log, set its threshold on cars that it did not see, and publish it."""
     numbers = sorted(number for number, (start, end) in rows.partitions.items() if start < end)
     train_range, held_out = rows.only([n for n in numbers if n % HOLD_OUT_EVERY]), rows.only(numbers[::HOLD_OUT_EVERY])
-    healthy = cars_log(options, filter=HEALTHY)
+    features = varying(cars_log(options, filter=HEALTHY), train_range)
+    healthy = cars_log(options, features, filter=HEALTHY)
     preset = presets.Autoencoder(epochs=options.epochs)
-    features = varying(healthy, train_range)
     network = preset.fit(healthy.to_tf(preset.batch, range=train_range, shuffle_buffer=100_000), features, verbose=0)
-    values, labels = cars_log(options, label=cars.LABEL).numpy(range=held_out)
+    values, labels = cars_log(options, features, label=cars.LABEL).numpy(range=held_out)
     threshold = iotml.calibrate(network.score(values), labels, method="quantile", quantile=options.quantile)
     read = healthy.batches(range=train_range)
     n_rows = sum(len(batch) for batch in read)
@@ -108,12 +108,11 @@ def train(options: argparse.Namespace, rows: iotml.LogRange, *, version: str, st
     return stored
 
 
-def varying(log: iotml.KafkaLog, rows: iotml.LogRange) -> list[str | Feature]:
-    """Leave out of sight what is the same in all rows, such as the number of a firmware that every car has."""
+def varying(log: iotml.KafkaLog, rows: iotml.LogRange) -> list[str]:
+    """Leave out what is the same in all rows, such as the number of a firmware that every car has."""
     bounds = [(batch.x.min(axis=0), batch.x.max(axis=0)) for batch in log.batches(range=rows) if len(batch)]
     lowest, highest = np.min([low for low, _ in bounds], axis=0), np.max([high for _, high in bounds], axis=0)
-    is_fixed = dict(zip(cars.FEATURES, lowest == highest, strict=True))
-    return [Feature(name, constant=0.0) if is_fixed[name] else name for name in cars.FEATURES]
+    return [name for name, varies in zip(cars.FEATURES, lowest < highest, strict=True) if varies]
 
 
 def next_version(store: iotml.ModelStore, name: str) -> str:
