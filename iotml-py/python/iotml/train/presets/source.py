@@ -69,7 +69,8 @@ class Source:
         length = tf.data.experimental.assert_cardinality(-(-self.statistics.n_rows // batch))
         at_once = max(_SCALED_ROWS // (self._look_back or 1), 1)
         scaled = self._rows.rebatch(at_once).map(_scaled(features, self._look_back))
-        return scaled.rebatch(batch).apply(length).prefetch(2)
+        # The next rows are made ready while a network is trained on these.
+        return scaled.prefetch(2).rebatch(batch).apply(length).prefetch(2)
 
     def _raw(self) -> Iterator[FloatArray]:
         if self._is_array:
