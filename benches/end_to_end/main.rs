@@ -43,7 +43,7 @@ enum Step {
     Compare,
     /// Fill the topic, and run the iotml pipeline with either guarantee of delivery in turns.
     Delivery,
-    /// The same with one model, with a canary, and with a shadow, which it follows on a topic.
+    /// The same with one model, with a canary, and with a shadow that nobody reads or that is written, which it follows on a topic.
     Rollouts,
     /// Only read and decode the topic: rdkafka's poll loop, by hand.
     ReadBare,

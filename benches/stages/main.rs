@@ -71,9 +71,11 @@ fn criterion_groups(criterion: &mut Criterion, stages: &mut Stages, apache: &Apa
     group.finish();
 }
 
+/// Turns of a comparison, of which the median counts.
+const TURNS: usize = 41;
+
 /// Medians of alternating turns, and what they are in terms of apache-avro.
 fn ratios(stages: &mut Stages, apache: &ApacheAvro, arrow: &mut ArrowAvro) {
-    const TURNS: usize = 41;
     let mut times: [Vec<f64>; 5] = Default::default();
     for _ in 0..TURNS {
         times[0].push(nanos_per_row(|| drop(black_box(apache.decode()))));
@@ -89,10 +91,7 @@ fn ratios(stages: &mut Stages, apache: &ApacheAvro, arrow: &mut ArrowAvro) {
         "iotml to feature matrix",
         "iotml, all fields nullable",
     ];
-    let medians = times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[TURNS / 2]
-    });
+    let medians = times.map(median);
     println!("\none framed CarData datum (18 fields), batches of {N_ROWS}, medians of {TURNS} turns");
     for (name, nanos) in names.iter().zip(medians) {
         println!("{name:<28} {nanos:>8.1} ns/row {:>7.1}x", medians[0] / nanos);
@@ -104,16 +103,12 @@ fn ratios(stages: &mut Stages, apache: &ApacheAvro, arrow: &mut ArrowAvro) {
 
 /// What it costs to compare every row with those of training, beside scoring and decoding.
 fn watching(stages: &mut Stages, decode: f64) {
-    const TURNS: usize = 41;
     let mut times: [Vec<f64>; 2] = Default::default();
     for _ in 0..TURNS {
         times[0].push(nanos_per_row(|| drop(black_box(stages.score()))));
         times[1].push(nanos_per_row(|| drop(black_box(stages.score_watched()))));
     }
-    let [score, watched] = times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[TURNS / 2]
-    });
+    let [score, watched] = times.map(median);
     let cost = watched - score;
     println!("\nscoring 18 features, and the same with every row watched (21 edges a feature)");
     println!(
@@ -121,6 +116,11 @@ fn watching(stages: &mut Stages, decode: f64) {
         watched / score,
         1.0 + cost / (score + decode)
     );
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// The best of a few calls: a turn of a few hundred microseconds is easily interrupted.

@@ -33,6 +33,7 @@ FEATURES = [
     "control_unit_firmware",
 ]
 LABEL = "failure_occurred"
+HEALTHY = f'{LABEL} == "false"'
 
 
 @dataclass(frozen=True)

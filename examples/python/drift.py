@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +47,12 @@ def main() -> None:
     with ExitStack() as running:
         running.enter_context(iotml.Pipeline.from_toml(text=bridge(options)))
         n_readings = -(-options.rows // options.cars)
-        with simulated(options, skip=SKIPPED, rate=HISTORY_RATE, messages=n_readings) as history:
-            if history.wait(PATIENCE_S):
+        with simulated(options, skip=SKIPPED, rate=HISTORY_RATE, messages=n_readings) as driving:
+            if driving.wait(PATIENCE_S):
                 raise SystemExit("the cars could not publish")
         topic, store = iotml.ModelTopic.from_toml(config), iotml.ModelStore.from_toml(config)
-        log = wait_for_rows(options, n_readings * options.cars)
-        topic.announce(retrain.train(options, log.range(), version="1", store=store))
+        history = wait_for_rows(options, n_readings * options.cars)
+        topic.announce(retrain.train(options, history, version="1", store=store))
         running.enter_context(process("run", str(config)))
         begin = SKIPPED + n_readings
         updated_at = begin + options.seconds_before * RATE
@@ -61,10 +60,9 @@ def main() -> None:
         running.enter_context(simulated(options, skip=begin, rate=RATE, messages=n_messages, update_at=updated_at))
         updated = time.time() + options.seconds_before
         retrain.say(f"the cars drive; their firmware is updated in {options.seconds_before} s")
-        where = ["--bootstrap", options.kafka, "--registry", options.registry, "--topic", options.topic, "--times", 1]
-        asked = ["--epochs", options.epochs, "--rows", options.rows, "--min-time", options.min_time, "--canary", options.canary]
-        script = [sys.executable, str(Path(__file__).with_name("retrain.py")), str(config), *where, *asked]
-        subprocess.run(list(map(str, script)), check=True, timeout=PATIENCE_S)
+        asked = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in retrain.LOG_ARGUMENTS]
+        script = [sys.executable, str(Path(__file__).with_name("retrain.py")), str(config), *asked, "--times=1"]
+        subprocess.run(script, check=True, timeout=PATIENCE_S)
         time.sleep(options.seconds_after)
     found = read_back(options)
     told = summary(found, updated=updated)
@@ -80,15 +78,15 @@ def simulated(options: argparse.Namespace, *, skip: int, rate: int, messages: in
     return process("simulate", "mqtt", "--server", options.mqtt, *fleet, *drive, *update)
 
 
-def wait_for_rows(options: argparse.Namespace, n_rows: int) -> iotml.KafkaLog:
-    """Wait until the bridge has brought everything to the log."""
+def wait_for_rows(options: argparse.Namespace, n_rows: int) -> iotml.LogRange:
+    """Wait until the bridge has brought everything to the log, and give its range."""
     deadline = time.monotonic() + PATIENCE_S
     log = retrain.cars_log(options)
-    while log.range().n_offsets < n_rows:
+    while (rows := log.range()).n_offsets < n_rows:
         if time.monotonic() > deadline:
-            raise SystemExit(f"the log has {log.range().n_offsets} of {n_rows} rows")
+            raise SystemExit(f"the log has {rows.n_offsets} of {n_rows} rows")
         time.sleep(0.5)
-    return log
+    return rows
 
 
 @contextmanager
@@ -108,7 +106,7 @@ def process(*words: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 def read_back(options: argparse.Namespace) -> dict[str, Any]:
     """Read time (seconds since 1970), version and verdict of every prediction."""
-    log = iotml.KafkaLog(options.kafka, f"{options.topic}-predictions", format="json", progress=False)
+    log = iotml.KafkaLog(options.bootstrap, f"{options.topic}-predictions", format="json", progress=False)
     times, versions, anomalies = [], [], []
     for batch in log.batches():
         times.append(batch.timestamps.astype("datetime64[ms]").astype(np.int64) / 1000)
@@ -167,7 +165,7 @@ def draw(found: dict[str, Any], told: dict[str, Any], file: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend()
     figure.savefig(file, dpi=120)
-    retrain.say(f"wrote {file} at {datetime.now():%H:%M}")
+    retrain.say(f"wrote {file}")
 
 
 def bridge(options: argparse.Namespace) -> str:
@@ -203,13 +201,13 @@ registry = {{ url = "{options.registry}" }}
 type = "kafka"
 topic = "{options.topic}"
 create_topics = {{ partitions = {N_PARTITIONS} }}
-kafka = {{ "bootstrap.servers" = "{options.kafka}" }}
+kafka = {{ "bootstrap.servers" = "{options.bootstrap}" }}
 """
 
 
 def scoring(options: argparse.Namespace, store: Path) -> str:
     """From Kafka to predictions, by the models that are announced, with a watch on their rows."""
-    kafka = f'kafka = {{ "bootstrap.servers" = "{options.kafka}" }}'
+    kafka = f'kafka = {{ "bootstrap.servers" = "{options.bootstrap}" }}'
     return f"""
 [pipeline]
 name = "{options.topic}-score"
@@ -260,26 +258,16 @@ create_topics = {{ partitions = {N_PARTITIONS} }}
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kafka", "--bootstrap", dest="kafka", required=True, help="Kafka, host:port")
+    retrain.add_log_arguments(parser)
+    parser.set_defaults(topic=f"drift-{int(time.time())}", rows=40_000, epochs=30, min_time="15s")
     parser.add_argument("--mqtt", required=True, help="the MQTT broker, host:port")
-    parser.add_argument("--registry", required=True, help="the schema registry's address")
-    new = f"drift-{int(time.time())}"
-    parser.add_argument("--topic", default=new, help="the topic of the cars; others begin with it (default: a new one)")
-    parser.add_argument("--name", default="cars", help="the model (default: %(default)s)")
     parser.add_argument("--cars", type=int, default=300, help="how many cars (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=40_000, help="rows of each training (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=30, help="passes over the rows (default: %(default)s)")
-    parser.add_argument("--quantile", type=float, default=0.995, help="of healthy scores, the threshold (default: %(default)s)")
     parser.add_argument("--seconds-before", type=int, default=30, help="of driving before the update (default: %(default)s)")
     parser.add_argument("--seconds-after", type=float, default=20, help="of driving after the promotion (default: %(default)s)")
-    parser.add_argument("--canary", type=float, default=20, help="percent of the cars (default: %(default)s)")
-    parser.add_argument("--min-time", default="15s", help="that a canary must last (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path("drift"), help="folder of store, configuration and picture (default: %(default)s)"
     )
-    options = parser.parse_args()
-    options.bootstrap = options.kafka
-    return options
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

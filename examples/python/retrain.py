@@ -6,7 +6,8 @@
 `score.toml` is a pipeline that follows models, which it takes from a store, and watches them (`[score.watch]`). When its
 workers report drift, the default network is trained on the healthy rows of the log since the drift began, published as
 the next version, announced as a canary, and judged by `iotml model judge`, which promotes or retires it. All that is
-known is in the store and on the topics, so this may be killed at any moment and started again.
+known is in the store and on the topics. Started again after a kill this goes on with the next report; a canary that was
+announced before is left to `iotml model judge NAME VERSION`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 import cars
 import iotml
 from iotml.train import presets
 
-HEALTHY = f'{cars.LABEL} == "false"'
 PAUSE_S = 1.0
 #: One partition in so many is not trained on: its cars set the threshold.
 HOLD_OUT_EVERY = 5
@@ -42,7 +40,7 @@ def main() -> None:
         drift = wait_for_drift(topic, store, options.name)
         said = ", ".join(f"{feature.name} (PSI {feature.psi:.2f})" for feature in drift.features[:4])
         say(f"version {drift.version} has drifted: {said}")
-        log = cars_log(options, filter=HEALTHY)
+        log = cars_log(options, filter=cars.HEALTHY)
         rows = rows_since(log, drift, options.rows)
         stored = train(options, rows, version=next_version(store, options.name), store=store)
         topic.announce(stored, canary=options.canary)
@@ -91,8 +89,8 @@ def train(options: argparse.Namespace, rows: iotml.LogRange, *, version: str, st
     """Train the default network on a range of the log, set its threshold on cars that it did not see, and publish it."""
     numbers = sorted(number for number, (start, end) in rows.partitions.items() if start < end)
     train_range, held_out = rows.only([n for n in numbers if n % HOLD_OUT_EVERY]), rows.only(numbers[::HOLD_OUT_EVERY])
-    features = varying(cars_log(options, filter=HEALTHY), train_range)
-    healthy = cars_log(options, features, filter=HEALTHY)
+    features = varying(cars_log(options, filter=cars.HEALTHY), train_range)
+    healthy = cars_log(options, features, filter=cars.HEALTHY)
     preset = presets.Autoencoder(epochs=options.epochs)
     network = preset.fit(healthy.to_tf(preset.batch, range=train_range, shuffle_buffer=100_000), features, verbose=0)
     values, labels = cars_log(options, features, label=cars.LABEL).numpy(range=held_out)
@@ -110,9 +108,8 @@ def train(options: argparse.Namespace, rows: iotml.LogRange, *, version: str, st
 
 def varying(log: iotml.KafkaLog, rows: iotml.LogRange) -> list[str]:
     """Leave out what is the same in all rows, such as the number of a firmware that every car has."""
-    bounds = [(batch.x.min(axis=0), batch.x.max(axis=0)) for batch in log.batches(range=rows) if len(batch)]
-    lowest, highest = np.min([low for low, _ in bounds], axis=0), np.max([high for _, high in bounds], axis=0)
-    return [name for name, varies in zip(cars.FEATURES, lowest < highest, strict=True) if varies]
+    found = presets.Statistics.of(batch.x for batch in log.batches(range=rows, digest=False))
+    return [name for name, varies in zip(cars.FEATURES, found.min < found.max, strict=True) if varies]
 
 
 def next_version(store: iotml.ModelStore, name: str) -> str:
@@ -139,9 +136,13 @@ def say(text: str) -> None:
     print(f"{datetime.now():%H:%M:%S} {text}", flush=True)
 
 
+LOG_ARGUMENTS = ["bootstrap", "registry", "topic", "name", "epochs", "quantile", "rows", "canary", "min_time", "min_rows"]
+"""What `add_log_arguments` adds."""
+
+
 def add_log_arguments(parser: argparse.ArgumentParser) -> None:
     """Say where the rows are, and how a network is trained on them."""
-    parser.add_argument("--bootstrap", required=True, help="Kafka, host:port")
+    parser.add_argument("--kafka", "--bootstrap", dest="bootstrap", required=True, help="Kafka, host:port")
     parser.add_argument("--registry", required=True, help="the schema registry's address")
     parser.add_argument("--topic", default="sensor-data", help="the topic of the cars (default: %(default)s)")
     parser.add_argument("--name", default="cars", help="the model (default: %(default)s)")

@@ -23,8 +23,6 @@ import cars
 import iotml
 from iotml.train import presets
 
-HEALTHY = f'{cars.LABEL} == "false"'
-
 
 def main() -> None:
     """Run the whole training from the command line."""
@@ -65,9 +63,9 @@ def main() -> None:
 def training_rows(options: argparse.Namespace) -> tuple[Any, Any]:
     """Open the log of the rows to train on, and resolve their range."""
     if options.files:
-        files = iotml.FileLog(options.files, features=cars.FEATURES, filter=HEALTHY)
+        files = iotml.FileLog(options.files, features=cars.FEATURES, filter=cars.HEALTHY)
         return files, files.range()
-    log = iotml.KafkaLog(options.bootstrap, options.topic, registry=options.registry, features=cars.FEATURES, filter=HEALTHY)
+    log = iotml.KafkaLog(options.bootstrap, options.topic, registry=options.registry, features=cars.FEATURES, filter=cars.HEALTHY)
     if options.again:
         return log, iotml.LogRange.from_dict(iotml.Manifest.read(options.again).trained["data"]["range"])
     whole = log.range()

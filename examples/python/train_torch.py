@@ -17,8 +17,6 @@ import cars
 import iotml
 from iotml.train.presets import Statistics, fit_standard
 
-HEALTHY = f'{cars.LABEL} == "false"'
-
 
 class Autoencoder(torch.nn.Module):  # type: ignore[misc]
     """Dense layers 18 - 32 - 10 - 32 - 18."""
@@ -40,14 +38,14 @@ def main() -> None:
     """Run the whole training from the command line."""
     options = arguments()
     where = {"registry": options.registry, "features": cars.FEATURES}
-    log = iotml.KafkaLog(options.bootstrap, options.topic, filter=HEALTHY, **where)
+    log = iotml.KafkaLog(options.bootstrap, options.topic, filter=cars.HEALTHY, **where)
     whole = log.range()
     train_range = whole.only([number for number in whole.partitions if number not in options.held_out])
     # One pass for the scaling; from then on the log gives scaled rows.
     found_rows = Statistics.of(batch.x for batch in log.batches(65_536, range=train_range))
     features = fit_standard(cars.FEATURES, found_rows)
     read = log.last_read
-    scaled = iotml.KafkaLog(options.bootstrap, options.topic, filter=HEALTHY, registry=options.registry, features=features)
+    scaled = iotml.KafkaLog(options.bootstrap, options.topic, filter=cars.HEALTHY, registry=options.registry, features=features)
     loader = DataLoader(
         scaled.to_torch(options.batch, range=train_range, shuffle_buffer=50_000), batch_size=None, num_workers=options.workers
     )

@@ -29,6 +29,7 @@ pub mod source;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod clock;
 pub mod error;
 #[cfg(feature = "http")]
 pub mod http;

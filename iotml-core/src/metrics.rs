@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 pub use buckets::Buckets;
 use buckets::NextBounds;
@@ -64,36 +64,21 @@ impl Metrics {
     pub fn counter(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Counter {
         let mut families = self.lock();
         let Families { registry, counters, .. } = &mut *families;
-        let family = counters.entry(name.to_owned()).or_insert_with(|| {
-            let family = Family::default();
-            registry.register(name, without_dot(help), family.clone());
-            family
-        });
-        family.get_or_create(&self.merged(labels)).clone()
+        family(counters, registry, (name, help), Family::default).get_or_create(&self.merged(labels)).clone()
     }
 
     /// A gauge.
     pub fn gauge(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Gauge {
         let mut families = self.lock();
         let Families { registry, gauges, .. } = &mut *families;
-        let family = gauges.entry(name.to_owned()).or_insert_with(|| {
-            let family = Family::default();
-            registry.register(name, without_dot(help), family.clone());
-            family
-        });
-        family.get_or_create(&self.merged(labels)).clone()
+        family(gauges, registry, (name, help), Family::default).get_or_create(&self.merged(labels)).clone()
     }
 
     /// A gauge of a number that need not be whole.
     pub fn real_gauge(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> RealGauge {
         let mut families = self.lock();
         let Families { registry, real_gauges, .. } = &mut *families;
-        let family = real_gauges.entry(name.to_owned()).or_insert_with(|| {
-            let family = Family::default();
-            registry.register(name, without_dot(help), family.clone());
-            family
-        });
-        family.get_or_create(&self.merged(labels)).clone()
+        family(real_gauges, registry, (name, help), Family::default).get_or_create(&self.merged(labels)).clone()
     }
 
     /// A histogram with the upper `bounds` of its buckets, at most 32; each series of a name may have its own, and keeps those that it was made
@@ -115,13 +100,9 @@ impl Metrics {
     pub fn latency(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Histogram {
         let mut families = self.lock();
         let Families { registry, latencies, .. } = &mut *families;
-        let family = latencies.entry(name.to_owned()).or_insert_with(|| {
-            let make: fn() -> Histogram = || Histogram::new(LATENCY_BOUNDS);
-            let family = Family::new_with_constructor(make);
-            registry.register(name, without_dot(help), family.clone());
-            family
-        });
-        family.get_or_create(&self.merged(labels)).clone()
+        let make: fn() -> Histogram = || Histogram::new(LATENCY_BOUNDS);
+        let new = || Family::new_with_constructor(make);
+        family(latencies, registry, (name, help), new).get_or_create(&self.merged(labels)).clone()
     }
 
     /// Takes a series away, of whatever kind it is, so that one whose labels come and go does not pile up.
@@ -162,6 +143,23 @@ impl fmt::Debug for Metrics {
 /// The registry ends every description with a dot of its own.
 fn without_dot(help: &str) -> &str {
     help.trim_end_matches('.')
+}
+
+/// The family of a name, registered when it is first asked for.
+fn family<'a, M, C>(
+    known: &'a mut BTreeMap<String, Family<Labels, M, C>>,
+    registry: &mut Registry,
+    (name, help): (&str, &str),
+    new: impl FnOnce() -> Family<Labels, M, C>,
+) -> &'a Family<Labels, M, C>
+where
+    Family<Labels, M, C>: Clone + Metric,
+{
+    known.entry(name.to_owned()).or_insert_with(|| {
+        let family = new();
+        registry.register(name, without_dot(help), family.clone());
+        family
+    })
 }
 
 #[cfg(test)]

@@ -100,6 +100,11 @@ impl Pass {
     pub(crate) fn is_known(&self, row: usize) -> bool {
         self.is_known.is_empty() || self.is_known[row]
     }
+
+    /// Whether `row` is one of those that could not be scored.
+    pub(crate) fn is_bad(&self, row: usize) -> bool {
+        self.bad.binary_search_by_key(&row, |bad| bad.row).is_ok()
+    }
 }
 
 /// Why no row of a batch can be scored.

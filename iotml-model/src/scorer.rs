@@ -11,7 +11,6 @@ use iotml_core::schemars::{self, JsonSchema};
 use iotml_core::score::{ScoreError, Scorer, Threshold};
 use iotml_core::state::Stateful;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::ModelError;
 use crate::columns::Appender;
@@ -114,9 +113,7 @@ impl OnnxScorerConfig {
 
     /// The scorer of a pipeline's configuration, if it is one of this kind.
     pub fn of_pipeline(config: &Config) -> Option<Self> {
-        let mut table = config.frame.score.as_ref()?.0.clone();
-        table.remove("type");
-        serde_json::from_value(Value::Object(table)).ok()
+        serde_json::from_value(config.frame.score.as_ref()?.settings()).ok()
     }
 
     pub(crate) fn open_options(&self) -> OpenOptions {

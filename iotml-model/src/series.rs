@@ -85,8 +85,7 @@ impl Series {
             self.values.observe_all(&pass.scores);
             return;
         }
-        let is_bad = |row: usize| pass.bad.binary_search_by_key(&row, |bad| bad.row).is_ok();
-        let known = (0..pass.scores.len()).filter(|row| pass.is_known(*row) && !is_bad(*row));
+        let known = (0..pass.scores.len()).filter(|row| pass.is_known(*row) && !pass.is_bad(*row));
         self.known.clear();
         self.known.extend(known.map(|row| pass.scores[row]));
         self.values.observe_all(&self.known);

@@ -134,10 +134,11 @@ impl Work {
         };
         let validity = known(pass);
         let anomaly = self.verdict.judge(pass);
-        let is_bad = |row: usize| pass.bad.binary_search_by_key(&row, |bad| bad.row).is_ok();
         let n_anomalies = match pass.bad.is_empty() {
             true => anomaly.true_count(),
-            false => (0..n_rows).filter(|row| anomaly.is_valid(*row) && anomaly.value(*row) && !is_bad(*row)).count(),
+            false => {
+                (0..n_rows).filter(|row| anomaly.is_valid(*row) && anomaly.value(*row) && !pass.is_bad(*row)).count()
+            }
         };
         self.series.scored(pass, n_anomalies as u64);
         let bad = std::mem::take(&mut pass.bad);

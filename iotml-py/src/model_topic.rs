@@ -179,10 +179,7 @@ fn inline(
     check: bool,
 ) -> Result<Announcement, crate::store::Failure> {
     let limits = Limits::default();
-    let draft = draft(onnx, manifest, &limits)?.named(Some(model), Some(&version));
-    if check {
-        draft.open()?;
-    }
+    let draft = draft(onnx, manifest, &limits, (Some(model), Some(&version)), check)?;
     let (file, manifest) = draft.into_parts();
     // Only what the file does not say of itself comes along.
     let own = Draft::from_bytes(file.clone(), &ManifestSource::Model, &limits);

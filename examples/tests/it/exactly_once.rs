@@ -75,17 +75,22 @@ impl Topics {
 
     /// Everything in a topic up to where it ends now, as readers of this isolation level see it.
     pub(crate) fn read(&self, what: &str, isolation: &str) -> Vec<OwnedMessage> {
+        self.read_partitions(what, isolation, PARTITIONS)
+    }
+
+    /// The same of a topic that has so many partitions.
+    pub(crate) fn read_partitions(&self, what: &str, isolation: &str, n_partitions: i32) -> Vec<OwnedMessage> {
         let mut config = self.client();
         config.set("group.id", "nobody").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
         let consumer: BaseConsumer = config.set("isolation.level", isolation).create().unwrap();
         let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..n_partitions {
             list.add_partition_offset(&self.of(what), partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&list).unwrap();
         let (mut messages, mut n_ends) = (Vec::new(), 0);
         let deadline = Instant::now() + PATIENCE;
-        while n_ends < PARTITIONS {
+        while n_ends < n_partitions {
             assert!(Instant::now() < deadline, "{what} could not be read");
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => messages.push(message.detach()),
@@ -95,6 +100,16 @@ impl Topics {
             }
         }
         messages
+    }
+
+    /// Waits until the group has committed `n` rows, while workers go on.
+    pub(crate) fn wait_committed(&self, n: usize, workers: &mut [Worker]) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.committed() < n as i64 {
+            assert!(Instant::now() < deadline, "{} of {n} are committed:\n{}", self.committed(), workers[0].tail());
+            workers.iter_mut().for_each(Worker::look);
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// The offsets that the group has committed, summed.
@@ -222,6 +237,13 @@ impl Worker {
             self.n_ends += 1;
             self.again();
         }
+    }
+
+    /// Asks it to stop, and waits until it has, in good order.
+    pub(crate) fn end(&mut self) {
+        self.signal("-TERM");
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "a worker that was asked to stop ended with {status}:\n{}", self.tail());
     }
 
     pub(crate) fn tail(&self) -> String {
@@ -364,16 +386,8 @@ fn inv_9_no_row_twice_and_none_missing_when_workers_are_killed_and_stopped() {
     trouble.into_iter().for_each(|over| over.join().unwrap());
     stop.store(true, Ordering::Relaxed);
     let n = filler.join().unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while topics.committed() < n as i64 {
-        assert!(Instant::now() < deadline, "{} of {n} are committed:\n{}", topics.committed(), workers[0].tail());
-        wait(&mut workers, Duration::from_millis(200));
-    }
-    for worker in &mut workers {
-        worker.signal("-TERM");
-        let status = worker.child.wait().unwrap();
-        assert!(status.success(), "a worker that was asked to stop ended with {status}:\n{}", worker.tail());
-    }
+    topics.wait_committed(n, &mut workers);
+    workers.iter_mut().for_each(Worker::end);
     assert_eq!(topics.committed(), n as i64);
     let is_bad = |seq: usize| seq.is_multiple_of(BAD_EVERY);
     let out = topics.read("out", "read_committed");

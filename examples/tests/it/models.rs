@@ -206,17 +206,8 @@ fn inv_8_workers_killed_in_the_middle_of_swaps_come_back_with_the_right_version(
     world.stop.store(true, Ordering::SeqCst);
     filler.join().unwrap();
     let n = world.n_sent.load(Ordering::SeqCst);
-    let deadline = Instant::now() + PATIENCE;
-    while world.topics.committed() < n as i64 {
-        assert!(Instant::now() < deadline, "{} of {n} are committed:\n{}", world.topics.committed(), workers[0].tail());
-        workers.iter_mut().for_each(Worker::look);
-        thread::sleep(Duration::from_millis(100));
-    }
-    for worker in &mut workers {
-        worker.signal("-TERM");
-        let status = worker.child.wait().unwrap();
-        assert!(status.success(), "a worker that was asked to stop ended with {status}:\n{}", worker.tail());
-    }
+    world.topics.wait_committed(n, &mut workers);
+    workers.iter_mut().for_each(Worker::end);
 
     let messages = world.topics.read("out", "read_committed");
     let mut by_seq: BTreeMap<usize, String> = BTreeMap::new();

@@ -162,13 +162,7 @@ impl World {
         self.stop.store(true, Ordering::SeqCst);
         filler.join().unwrap();
         self.stop.store(false, Ordering::SeqCst);
-        let n = self.n_sent.load(Ordering::SeqCst) as i64;
-        let deadline = Instant::now() + PATIENCE;
-        while self.topics.committed() < n {
-            assert!(Instant::now() < deadline, "{} of {n}:\n{}", self.topics.committed(), workers[0].tail());
-            workers.iter_mut().for_each(Worker::look);
-            thread::sleep(Duration::from_millis(50));
-        }
+        self.topics.wait_committed(self.n_sent.load(Ordering::SeqCst), workers);
     }
 
     /// Waits until so many more rows are sent.
@@ -296,9 +290,5 @@ fn a_canary_and_a_shadow_are_compared_and_judged_over_two_workers_by_the_command
     assert!(told.contains("  1  all rows") && told.contains("  2  retired"), "{told}");
 
     world.drain(filler, &mut workers);
-    for worker in &mut workers {
-        worker.signal("-TERM");
-        let status = worker.child.wait().unwrap();
-        assert!(status.success(), "a worker that was asked to stop ended with {status}:\n{}", worker.tail());
-    }
+    workers.iter_mut().for_each(Worker::end);
 }

@@ -1,14 +1,12 @@
 //! What a sink has written to a topic, read again.
 
 use std::iter;
-use std::sync::Arc;
 use std::time::Duration;
 
-use iotml_core::batch::RawBatch;
 use iotml_core::error::{BoxError, ConfigError};
 use iotml_core::sink::{ReadBack, Stretch};
 
-use super::{LogError, LogEvent, LogReader, LogReaderConfig, OnGap, Select, Until};
+use super::{LogError, LogReader, LogReaderConfig, OnGap, Select, Until};
 use crate::sink::KafkaSinkConfig;
 use crate::source::is_topic_name;
 
@@ -57,19 +55,9 @@ impl ReadBack for TopicReadBack {
             if has_ended {
                 return None;
             }
-            let next = next(&mut log).transpose();
+            let next = log.next_batch(MAX_ROWS, LOOK).transpose();
             has_ended = !matches!(next, Some(Ok(_)));
-            next
+            next.map(|batch| batch.map_err(BoxError::from))
         })))
-    }
-}
-
-fn next(log: &mut LogReader) -> Result<Option<Arc<RawBatch>>, BoxError> {
-    loop {
-        match log.next(MAX_ROWS, LOOK)? {
-            LogEvent::Batch(batch) => return Ok(Some(batch)),
-            LogEvent::Idle => {}
-            LogEvent::End => return Ok(None),
-        }
     }
 }

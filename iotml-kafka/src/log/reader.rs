@@ -129,6 +129,17 @@ impl LogReader {
         next
     }
 
+    /// The next messages of a range that ends, looking every `look` for them; `None` at its end.
+    pub(crate) fn next_batch(&mut self, max_rows: usize, look: Duration) -> Result<Option<Arc<RawBatch>>, LogError> {
+        loop {
+            match self.next(max_rows, look)? {
+                LogEvent::Batch(batch) => return Ok(Some(batch)),
+                LogEvent::Idle => {}
+                LogEvent::End => return Ok(None),
+            }
+        }
+    }
+
     /// How far the read is.
     pub fn progress(&self) -> LogProgress {
         let Some(reading) = &self.reading else { return LogProgress::default() };

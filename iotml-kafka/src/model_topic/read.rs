@@ -12,6 +12,7 @@ use super::writer::Writer;
 use crate::log::{LogError, LogEvent, LogRange, LogReader, Select, Span, Until};
 
 /// How long one look at the topic may take.
+const MAX_ROWS: usize = 256;
 const LOOK: Duration = Duration::from_millis(200);
 
 /// For whoever goes on at the end of a topic that seldom changes: it need not ask the broker two hundred times a second, and what is
@@ -78,12 +79,8 @@ impl Reader {
     /// Gives every record that was there when the topic was opened to `see`.
     pub(super) fn read_to_end(&mut self, mut see: impl FnMut(Record<'_>)) -> Result<(), LogError> {
         self.log.begin(&self.range, Until::End)?;
-        loop {
-            match self.log.next(256, LOOK)? {
-                LogEvent::Batch(batch) => each(&batch, &mut see),
-                LogEvent::Idle => {}
-                LogEvent::End => break,
-            }
+        while let Some(batch) = self.log.next_batch(MAX_ROWS, LOOK)? {
+            each(&batch, &mut see);
         }
         let ends = |(partition, span): (&i32, &Span)| Some((*partition, Span::new(span.end, span.end)?));
         let partitions: BTreeMap<i32, Span> = self.range.partitions.iter().filter_map(ends).collect();
@@ -93,7 +90,7 @@ impl Reader {
 
     /// Gives the records that came since to `see`, waiting a moment for the first.
     pub(super) fn more(&mut self, mut see: impl FnMut(Record<'_>)) -> Result<(), LogError> {
-        if let LogEvent::Batch(batch) = self.log.next(256, LOOK)? {
+        if let LogEvent::Batch(batch) = self.log.next(MAX_ROWS, LOOK)? {
             each(&batch, &mut see);
         }
         Ok(())

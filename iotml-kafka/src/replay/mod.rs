@@ -29,7 +29,7 @@ use self::feed::{End, Feed};
 use self::letter::Letter;
 use self::place::Place;
 use self::progress::Progress;
-use crate::log::{LogError, LogEvent, LogRange, LogReader, LogReaderConfig, OnGap, Select, Until};
+use crate::log::{LogError, LogRange, LogReader, LogReaderConfig, OnGap, Select, Until};
 
 /// How often a group is joined to read what is left.
 const ROUNDS: u32 = 3;
@@ -234,13 +234,10 @@ impl<'a> Job<'a> {
         mut each: impl FnMut(&Letter<'_>) -> Result<(), Ended>,
     ) -> Result<(), Ended> {
         log.begin(range, Until::End)?;
-        loop {
-            match log.next(LOOK_ROWS, LOOK_TIMEOUT)? {
-                LogEvent::Batch(batch) => (0..batch.len()).try_for_each(|row| each(&Letter::of(&batch, row)))?,
-                LogEvent::Idle => {}
-                LogEvent::End => return Ok(()),
-            }
+        while let Some(batch) = log.next_batch(LOOK_ROWS, LOOK_TIMEOUT)? {
+            (0..batch.len()).try_for_each(|row| each(&Letter::of(&batch, row)))?;
         }
+        Ok(())
     }
 }
 

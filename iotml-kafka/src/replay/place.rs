@@ -6,7 +6,6 @@ use iotml_core::error::ConfigError;
 use iotml_core::plugin::config::{Config, LogTable, PluginTable, Secrets};
 use iotml_core::plugin::{BuildContext, Registry};
 use iotml_core::sink::Sink;
-use serde_json::Value;
 
 use super::arguments::Arguments;
 use super::choice::Home;
@@ -83,7 +82,7 @@ impl Place {
         if table.kind() != "kafka" {
             return Err(format!("dead letters of {file} go to a sink of type {:?}; replay reads Kafka", table.kind()));
         }
-        let sink: KafkaSinkConfig = serde_json::from_value(settings(table))
+        let sink: KafkaSinkConfig = serde_json::from_value(table.settings())
             .map_err(|error| format!("{file}: [dead_letter] does not fit: {error}"))?;
         Ok(Self {
             topic: arguments.topic.clone().or(sink.topic).unwrap_or_default(),
@@ -115,7 +114,7 @@ impl Way {
                 crate::sink::build(config, context)
             }
             Way::Source(table) => match registry.ways_back.get(table.kind()) {
-                Some(way) => way.build(settings(table), context),
+                Some(way) => way.build(table.settings(), context),
                 None => Err(ConfigError::new(format!(
                     "there is no way back to where a source of type {:?} reads; name a topic of Kafka with --to",
                     table.kind()
@@ -123,11 +122,4 @@ impl Way {
             },
         }
     }
-}
-
-/// A plug-in's own settings.
-fn settings(table: &PluginTable) -> Value {
-    let mut settings = table.0.clone();
-    settings.remove("type");
-    Value::Object(settings)
 }

@@ -49,19 +49,22 @@ impl Board {
                 let config = Config::load(file, registry).map_err(|mistakes| mistakes.to_string())?;
                 return Opened::of(&config, registry).map(Some);
             }
-            (None, Some(text)) => {
-                let table = serde_json::from_str::<Map<String, Value>>(text);
-                // The text itself may hold a password.
-                let wrong = |error: serde_json::Error| format!("--feed is no JSON object (column {})", error.column());
-                let table = table.map_err(wrong)?;
-                let mut secrets = Secrets::default();
-                texts(&table).filter(|(key, _)| key.contains("password")).for_each(|(_, text)| secrets.add(text));
-                (table, secrets)
-            }
+            (None, Some(text)) => json_table("--feed", text)?,
             (None, None) => return Ok(None),
         };
         Opened::new(&table, None, secrets, registry).map(Some)
     }
+}
+
+/// The table that a flag gives as JSON, and the secrets in it.
+pub(super) fn json_table(flag: &str, text: &str) -> Result<(Map<String, Value>, Secrets), Failure> {
+    let table = serde_json::from_str::<Map<String, Value>>(text);
+    // The text itself may hold a password.
+    let wrong = |error: serde_json::Error| format!("{flag} is no JSON object (column {})", error.column());
+    let table = table.map_err(wrong)?;
+    let mut secrets = Secrets::default();
+    texts(&table).filter(|(key, _)| key.contains("password")).for_each(|(_, text)| secrets.add(text));
+    Ok((table, secrets))
 }
 
 /// All texts of a table, with their keys.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use iotml_core::cli::clap::{self, Args};
 use iotml_core::plugin::Registry;
@@ -13,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::board::Opened;
 use super::evidence::{Evidence, Sources, Times, acting_beside, load};
-use super::{Failure, date};
+use super::{Failure, date_of};
 use crate::comparison::{Report, Summary, Version};
 
 #[derive(Args, Debug)]
@@ -72,8 +71,7 @@ pub(super) fn table(model: &str, report: &Report) -> String {
     let first = report.versions.iter().filter_map(|version| version.first).min();
     let last = report.versions.iter().filter_map(|version| version.last).max();
     if let (Some(first), Some(last)) = (first, last) {
-        let at = |time: i64| date(SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(time).unwrap_or(0)));
-        let _ = write!(out, ", {} to {}", at(first), at(last));
+        let _ = write!(out, ", {} to {}", date_of(first), date_of(last));
     }
     out.push('\n');
     let mut rows = vec![

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use iotml_core::cli::clap::{self, Args};
 use iotml_core::cli::{fail, print};
@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::board::Opened;
 use super::evidence::{Evidence, Sources, Times, acting_beside, load};
-use super::{Failure, Format, compare, date};
+use super::{Failure, Format, compare, date, date_of};
 use crate::comparison::{Finding, Judgement, Outcome, Report, Rules, State};
 
 /// Exit codes beside those of every command.
@@ -128,11 +128,13 @@ fn round(
     let config = load(&arguments.sources, registry)?;
     let board = Opened::of(&config, registry)?;
     let set = board.announced_of(&arguments.name)?;
-    let reports = board.reports()?;
+    let from = arguments.times.first();
+    // Only where it is not said from when on rows count.
+    let reports = if from.is_some() { Vec::new() } else { board.reports()? };
     let evidence = Evidence { config: &config, sources: &arguments.sources, registry, runtime };
     let candidates = candidates(&set, arguments.version.as_deref())?;
     let judge =
-        |candidate| Judge { arguments, evidence: &evidence, board: &board, set: &set, candidate }.judge(&reports);
+        |candidate| Judge { arguments, evidence: &evidence, board: &board, set: &set, candidate }.judge(from, &reports);
     candidates.into_iter().map(judge).collect()
 }
 
@@ -168,11 +170,11 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn judge(self, reports: &[ModelStatus]) -> Result<(Told, Option<Report>), Failure> {
+    fn judge(self, from: Option<i64>, reports: &[ModelStatus]) -> Result<(Told, Option<Report>), Failure> {
         let Judge { arguments, set, candidate, .. } = self;
         let version = candidate.version.as_str();
         let against = acting_beside(set, version);
-        let from = arguments.times.first().or_else(|| in_service_since(reports, &set.model, version));
+        let from = from.or_else(|| in_service_since(reports, &set.model, version));
         let wait = Judgement { outcome: Outcome::Wait, findings: Vec::new() };
         let mut told = Told {
             model: set.model.clone(),
@@ -257,8 +259,7 @@ fn text(told: &Told) -> String {
     let now = date(SystemTime::now());
     let mut out = format!("{now}  {model} {version}, {rollout}{against}: {outcome}\n");
     if let Some(since) = told.from {
-        let since = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since).unwrap_or(0));
-        let _ = writeln!(out, "  rows since {}", date(since));
+        let _ = writeln!(out, "  rows since {}", date_of(since));
     }
     for Finding { rule, limit, found, state } in &judgement.findings {
         let state = match state {

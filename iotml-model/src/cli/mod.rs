@@ -109,7 +109,11 @@ fn told(error: StoreError) -> Failure {
 
 /// A time as a date, to the second.
 fn date(time: SystemTime) -> String {
-    let millis = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-    let date = timestamp_ms_to_datetime(millis);
+    date_of(time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64))
+}
+
+/// The same of milliseconds since the Unix epoch; none lies before it.
+fn date_of(millis: i64) -> String {
+    let date = timestamp_ms_to_datetime(millis.max(0));
     date.map_or_else(|| "-".to_owned(), |date| date.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use iotml_core::cli::clap::{self, Args};
 use iotml_core::model::ModelStatus;
@@ -11,7 +10,7 @@ use iotml_core::plugin::Registry;
 use serde_json::json;
 
 use super::board::{Board, in_force};
-use super::{Failure, Format, date};
+use super::{Failure, Format, date_of};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -67,6 +66,6 @@ fn line(out: &mut String, report: &ModelStatus) {
     let ModelStatus { version, state, cause, pipeline, instance, task, time, .. } = report;
     let task = task.map_or_else(String::new, |task| format!(" task {task}"));
     let cause = cause.as_ref().map_or_else(String::new, |cause| format!(": {}", cause.escape_debug()));
-    let time = date(SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(*time).unwrap_or_default()));
+    let time = date_of(*time);
     let _ = writeln!(out, "  {time}  {pipeline} {instance}{task}: {version} is {state}{cause}");
 }

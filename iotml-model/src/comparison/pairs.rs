@@ -1,6 +1,6 @@
 //! Rows that two models scored, brought together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 
 use super::Side;
@@ -32,7 +32,7 @@ pub(super) struct Pairs {
 struct Waiting {
     side: Side,
     first: Half,
-    more: Vec<Half>,
+    more: VecDeque<Half>,
 }
 
 impl Pairs {
@@ -58,8 +58,8 @@ impl Pairs {
             self.n_young = 0;
         }
         self.n_young += 1;
-        let new = Waiting { side, first: half, more: Vec::new() };
-        self.young.entry(id).and_modify(|waiting| waiting.more.push(half)).or_insert(new);
+        let new = Waiting { side, first: half, more: VecDeque::new() };
+        self.young.entry(id).and_modify(|waiting| waiting.more.push_back(half)).or_insert(new);
         None
     }
 
@@ -80,10 +80,9 @@ impl Pairs {
 fn take(rows: &mut HashMap<u64, Waiting>, id: u64, side: Side) -> Option<Half> {
     let waiting = rows.get_mut(&id).filter(|waiting| waiting.side != side)?;
     let first = waiting.first;
-    if waiting.more.is_empty() {
-        rows.remove(&id);
-    } else {
-        waiting.first = waiting.more.remove(0);
+    match waiting.more.pop_front() {
+        Some(next) => waiting.first = next,
+        None => _ = rows.remove(&id),
     }
     Some(first)
 }

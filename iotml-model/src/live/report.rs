@@ -1,7 +1,6 @@
 //! What a worker says of the models it loads.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use iotml_core::clock::now_millis;
 use iotml_core::model::{ModelState, ModelStatus};
 use iotml_core::pipeline::TaskContext;
 
@@ -16,7 +15,6 @@ impl Shared {
             Some(cause) => tracing::warn!(model, version, %state, cause, "model"),
             None => tracing::info!(model, version, %state, task = task.map(|task| task.task), "model"),
         }
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
         self.feed.report(ModelStatus {
             model: model.to_owned(),
             version: version.to_owned(),
@@ -25,7 +23,7 @@ impl Shared {
             pipeline: first.pipeline.to_string(),
             instance: first.instance.to_string(),
             task: task.map(|task| task.task),
-            time,
+            time: now_millis(),
         });
     }
 

@@ -9,7 +9,7 @@ use super::check::invalid;
 use super::{Feature, ManifestError};
 
 /// The most edges that a distribution may have.
-pub const MAX_EDGES: usize = 32;
+const MAX_EDGES: usize = 32;
 
 /// By how much shares may miss 1, since they are written with few digits.
 const ROUNDING: f64 = 1e-3;

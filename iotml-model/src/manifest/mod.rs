@@ -52,7 +52,7 @@ mod read;
 
 pub use builder::ManifestBuilder;
 pub use check::ManifestError;
-pub use distribution::{Distribution, FeatureDistribution, MAX_EDGES, ScoreDistribution};
+pub use distribution::{Distribution, FeatureDistribution, ScoreDistribution};
 pub use embed::embed;
 pub use iotml_core::score::{Threshold, ThresholdMethod};
 pub use read::ManifestSource;

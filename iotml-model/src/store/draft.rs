@@ -7,7 +7,7 @@ use prost::bytes::Bytes;
 use crate::ModelError;
 use crate::engine::EngineChoice;
 use crate::manifest::{Manifest, ManifestSource};
-use crate::model::{GoldenRule, Model, OpenOptions, read_limited};
+use crate::model::{Candidate, GoldenRule, OpenOptions, read_limited};
 use crate::precheck::{self, Limits};
 
 /// An ONNX file with the manifest that it is to be published with.
@@ -74,7 +74,7 @@ impl Draft {
             golden: GoldenRule::None,
             limits: self.limits.clone(),
         };
-        Model::from_bytes(self.model.to_vec(), &self.place, &options).map(drop)
+        Candidate::check(self.model.clone(), &self.place, None, &options)?.open(&options).map(drop)
     }
 
     /// The manifest.

@@ -19,84 +19,42 @@ const FEWEST_ROWS: u64 = 100;
 /// windows = 3
 /// ```
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct WatchConfig {
     /// A window ends after this time, by the clock, once it has `min_rows`.
-    #[serde(default = "default_window")]
     pub window: HumanDuration,
     /// A window also ends when it has so many rows.
-    #[serde(default = "default_window_rows")]
     pub window_rows: u64,
     /// The fewest rows of a window, at least 100.
-    #[serde(default = "default_min_rows")]
     pub min_rows: u64,
     /// The highest population stability index of a feature; by custom, 0.1 is a small change and 0.25 a large one.
-    #[serde(default = "default_max_psi")]
     pub max_psi: f64,
     /// The largest Kolmogorov-Smirnov distance of a feature, up to 1.
-    #[serde(default = "default_max_ks")]
     pub max_ks: f64,
     /// The largest ratio between the share of anomalies and the one in the manifest, in either direction; without it, it is not looked at.
-    #[serde(default)]
     pub anomaly_ratio: Option<f64>,
     /// How many windows in a row must be beyond a limit before it is reported.
-    #[serde(default = "default_windows")]
     pub windows: u32,
     /// After this time what lasts is reported again.
-    #[serde(default = "default_cooldown")]
     pub cooldown: HumanDuration,
     /// Look at each nth batch only.
-    #[serde(default = "default_every")]
     pub every: u32,
     /// Where it is reported, for a model that follows no feed; those that do report there.
-    #[serde(default)]
     pub feed: Option<FeedTable>,
-}
-
-fn default_window() -> HumanDuration {
-    HumanDuration::from_secs(300)
-}
-
-fn default_window_rows() -> u64 {
-    100_000
-}
-
-fn default_min_rows() -> u64 {
-    1_000
-}
-
-fn default_max_psi() -> f64 {
-    0.25
-}
-
-fn default_max_ks() -> f64 {
-    0.2
-}
-
-fn default_windows() -> u32 {
-    3
-}
-
-fn default_cooldown() -> HumanDuration {
-    HumanDuration::from_secs(3600)
-}
-
-fn default_every() -> u32 {
-    1
 }
 
 impl Default for WatchConfig {
     fn default() -> Self {
         WatchConfig {
-            window: default_window(),
-            window_rows: default_window_rows(),
-            min_rows: default_min_rows(),
-            max_psi: default_max_psi(),
-            max_ks: default_max_ks(),
+            window: HumanDuration::from_secs(300),
+            window_rows: 100_000,
+            min_rows: 1_000,
+            max_psi: 0.25,
+            max_ks: 0.2,
             anomaly_ratio: None,
-            windows: default_windows(),
-            cooldown: default_cooldown(),
-            every: default_every(),
+            windows: 3,
+            cooldown: HumanDuration::from_secs(3600),
+            every: 1,
             feed: None,
         }
     }

@@ -1,8 +1,9 @@
 //! One version of a model, and the window of rows that all tasks count into.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
+use iotml_core::clock::now_millis;
 use iotml_core::metrics::{Counter, Metrics, RealGauge};
 use iotml_core::model::{AnomalyRate, FeatureDrift, ModelDrift, ModelFeed};
 use iotml_core::pipeline::TaskContext;
@@ -154,7 +155,7 @@ impl Watched {
             version: self.version.clone(),
             pipeline: self.task.pipeline.to_string(),
             instance: self.task.instance.to_string(),
-            time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64),
+            time: now_millis(),
             windows,
             rows: extent.rows,
             from: extent.from(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from iotml._iotml import LogRange
+from iotml.times import utc
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,10 @@ class ModelDrift:
         rate = report.get("anomaly_rate")
         return cls(
             **{name: report[name] for name in ("model", "version", "pipeline", "instance", "windows", "rows")},
-            time=_utc(report["time"]),
-            begun=None if "from" not in report else _utc(report["from"]),
-            ended=None if "until" not in report else _utc(report["until"]),
-            log=tuple(_range(stretch) for stretch in report.get("log", ())),
+            time=utc(report["time"]),
+            begun=None if "from" not in report else utc(report["from"]),
+            ended=None if "until" not in report else utc(report["until"]),
+            log=tuple(map(LogRange.from_dict, report.get("log", ()))),
             features=tuple(FeatureDrift(**feature) for feature in report["features"]),
             anomaly_rate=None if rate is None else AnomalyRate(**rate),
         )
-
-
-def _utc(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc)
-
-
-def _range(stretch: Mapping[str, Any]) -> LogRange:
-    return LogRange(stretch["topic"], {int(number): (start, end) for number, (start, end) in stretch["partitions"].items()})

@@ -14,6 +14,7 @@ from iotml.manifest import Manifest
 from iotml.pipeline import read_document
 from iotml.rollout import ModelSet, ModelStatus, Rollout
 from iotml.store import StoredModel, manifest_text
+from iotml.times import milliseconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,15 +54,13 @@ class ModelTopic:
         kafka: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         """Check the arguments; raises `ConfigError`. Nothing is connected yet."""
-        if not 0 < timeout < 1e9:
-            raise ConfigError(f"a timeout of {timeout} seconds cannot be waited for")
         options = {
             "topic": topic,
             "status_topic": status_topic,
             "drift_topic": drift_topic,
             "create_topics": create_topics,
             "replication": replication,
-            "connect_timeout": f"{max(round(timeout * 1000), 1)}ms",
+            "connect_timeout": milliseconds("a timeout of", timeout),
             "kafka": {**(kafka or {}), "bootstrap.servers": bootstrap},
         }
         self._client = TopicClient(json.dumps(options))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Literal
+
+from iotml.times import utc
 
 
 @dataclass(frozen=True)
@@ -118,5 +120,4 @@ class ModelStatus:
     def from_json(cls, text: str) -> ModelStatus:
         """Read a report."""
         report: Mapping[str, Any] = {"cause": None, "task": None, **json.loads(text)}
-        time = datetime.fromtimestamp(report["time"] / 1000, tz=timezone.utc)
-        return cls(**{**report, "time": time})
+        return cls(**{**report, "time": utc(report["time"])})

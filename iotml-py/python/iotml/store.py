@@ -6,14 +6,14 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iotml._iotml import StoreClient
-from iotml.exceptions import ConfigError
 from iotml.manifest import Manifest
 from iotml.pipeline import read_document
+from iotml.times import milliseconds, utc
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -180,8 +180,7 @@ class ModelStore:
         """List all versions, or those of one model: by name, and of a model the oldest first."""
         listed = []
         for name_, version, uri, millis, n_bytes, is_signed in self._client.list(name):
-            published = datetime.fromtimestamp(millis / 1000, tz=timezone.utc)
-            listed.append(ListedModel(name_, version, uri, published, n_bytes, is_signed))
+            listed.append(ListedModel(name_, version, uri, utc(millis), n_bytes, is_signed))
         return listed
 
     def manifest(self, name: str, version: str) -> Manifest:
@@ -220,8 +219,4 @@ def manifest_text(manifest: Manifest | str | os.PathLike[str] | None) -> str | N
 
 
 def _duration(name: str, seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    if not 0 < seconds < 1e9:
-        raise ConfigError(f"{name}: {seconds} seconds cannot be waited for")
-    return f"{max(round(seconds * 1000), 1)}ms"
+    return None if seconds is None else milliseconds(f"{name}:", seconds)

@@ -16,7 +16,7 @@ use super::Failure;
 use crate::error::{ConfigError, IotmlError, parse};
 use crate::model::{digest_of, source_of};
 use crate::pipeline::followed;
-use crate::process::{ForkGuard, receive};
+use crate::process::{ForkGuard, apart, receive};
 
 /// A model store at a URL, with options in JSON: those of `[score.follow.store_options]`.
 #[pyclass(frozen, module = "iotml._iotml")]
@@ -76,24 +76,16 @@ impl StoreClient {
         manifest: Option<String>,
         check: bool,
     ) -> PyResult<Stored> {
+        self.guard.check("model store")?;
         let source = source_of(py, manifest.as_deref())?;
         let (store, limits) = (self.store.clone(), self.store.limits().clone());
-        let prepare = move || {
-            let draft = draft(&onnx, &source, &limits)?.named(name.as_deref(), version.as_deref());
-            if check {
-                draft.open()?;
-            }
-            Ok::<_, Failure>(draft)
-        };
+        let prepare = move || draft(&onnx, &source, &limits, (name.as_deref(), version.as_deref()), check);
+        let draft = apart(py, "reads a model", prepare)?.map_err(|failure| failure.raise(py))?;
         self.ask(py, async move {
-            let draft = tokio::task::spawn_blocking(prepare).await.map_err(|_| Died)?;
-            let put = async {
-                let (model, manifest) = draft?.into_parts();
-                let (name, version) = (manifest.name.clone(), manifest.version.clone());
-                let stored = store.put(model, manifest).await?;
-                Ok((name, version, stored.uri, stored.sha256.to_string(), stored.is_new))
-            };
-            Ok(put.await)
+            let (model, manifest) = draft.into_parts();
+            let (name, version) = (manifest.name.clone(), manifest.version.clone());
+            let stored = store.put(model, manifest).await?;
+            Ok((name, version, stored.uri, stored.sha256.to_string(), stored.is_new))
         })
     }
 
@@ -102,14 +94,14 @@ impl StoreClient {
     #[pyo3(signature = (name=None))]
     fn list(&self, py: Python<'_>, name: Option<String>) -> PyResult<Vec<Shown>> {
         let store = self.store.clone();
-        let listed = self.ask(py, async move { Ok(store.list(name.as_deref()).await.map_err(Failure::from)) })?;
+        let listed = self.ask(py, async move { Ok(store.list(name.as_deref()).await?) })?;
         Ok(listed.into_iter().map(|listed| self.shown(listed)).collect())
     }
 
     /// The manifest of a version as JSON, verified.
     fn manifest(&self, py: Python<'_>, name: String, version: String) -> PyResult<String> {
         let store = self.store.clone();
-        let manifest = async move { Ok(store.manifest(&name, &version).await.map_err(Failure::from)) };
+        let manifest = async move { Ok(store.manifest(&name, &version).await?) };
         Ok(self.ask(py, manifest)?.to_json())
     }
 
@@ -145,24 +137,20 @@ impl StoreClient {
     pub fn fetched(&self, py: Python<'_>, name: String, version: String, sha256: Option<&str>) -> PyResult<Fetched> {
         let expected = sha256.map(digest_of).transpose()?;
         let store = self.store.clone();
-        self.ask(py, async move { Ok(store.fetch(&name, &version, expected).await.map_err(Failure::from)) })
+        self.ask(py, async move { Ok(store.fetch(&name, &version, expected).await?) })
     }
 
     /// Waits for `work` without the GIL; Ctrl-C breaks it off.
     fn ask<T: Send + 'static>(
         &self,
         py: Python<'_>,
-        work: impl Future<Output = Result<Result<T, Failure>, Died>> + Send + 'static,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> PyResult<T> {
         self.guard.check("model store")?;
         let Some(runtime) = &self.runtime else { return Err(IotmlError::new_err("the store is closed")) };
         let (sender, receiver) = channel();
-        let task = runtime.spawn(async move {
-            // Without an answer the sender is dropped, which tells as much.
-            if let Ok(told) = work.await {
-                let _ = sender.send(told);
-            }
-        });
+        // Without an answer the sender is dropped, which tells as much.
+        let task = runtime.spawn(async move { _ = sender.send(work.await) });
         let told = receive(py, receiver, "talks to a model store");
         // After Ctrl-C nobody wants the answer any more.
         task.abort();
@@ -187,9 +175,6 @@ impl Drop for StoreClient {
     }
 }
 
-/// A thread that ended without an answer, of a defect.
-struct Died;
-
 /// An ONNX file, or its content.
 #[derive(FromPyObject)]
 pub enum Onnx {
@@ -197,10 +182,21 @@ pub enum Onnx {
     Path(PathBuf),
 }
 
-/// Reads a model that is to be published.
-pub fn draft(onnx: &Onnx, manifest: &ManifestSource, limits: &Limits) -> Result<Draft, Failure> {
-    Ok(match onnx {
+/// Reads a model that is to be published, under the name and version given; with `check` an engine opens it.
+pub fn draft(
+    onnx: &Onnx,
+    manifest: &ManifestSource,
+    limits: &Limits,
+    (name, version): (Option<&str>, Option<&str>),
+    check: bool,
+) -> Result<Draft, Failure> {
+    let draft = match onnx {
         Onnx::Bytes(bytes) => Draft::from_bytes(bytes.to_vec(), manifest, limits)?,
         Onnx::Path(path) => Draft::read(path, manifest, limits)?,
-    })
+    };
+    let draft = draft.named(name, version);
+    if check {
+        draft.open()?;
+    }
+    Ok(draft)
 }

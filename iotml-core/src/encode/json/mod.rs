@@ -2,8 +2,6 @@
 
 mod value;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use arrow::array::ArrayRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use self::value::{Value, Writer};
 use super::{EncodeError, Encoded, Encoder, encode_rows};
 use crate::batch::Batch;
+use crate::clock::now_millis;
 use crate::error::Cause;
 
 /// What to write for a value that is missing.
@@ -107,9 +106,8 @@ impl Encoder for JsonEncoder {
         let writer = Writer { non_finite: self.config.non_finite, times: self.config.times };
         let key_field = self.config.key_field.as_deref().map(value::name);
         let time_field = self.config.time_field.as_deref().map(value::name);
-        let encoded_field = self.config.encoded_field.as_deref().map(value::name);
         // A batch is encoded within a moment.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let encoded_field = self.config.encoded_field.as_deref().map(|name| (value::name(name), now_millis()));
         let omit = self.config.nulls == Nulls::Omit;
         // A field takes about its name and a number of ten digits.
         let row_bytes = values.iter().map(|(name, _)| name.len() + 12).sum::<usize>() + 2;
@@ -130,8 +128,8 @@ impl Encoder for JsonEncoder {
                     None => field(out, name, |out| Ok(out.extend_from_slice(b"null")))?,
                 }
             }
-            if let Some(name) = &encoded_field {
-                field(out, name, |out| Ok(value::integer(now, out)))?;
+            if let Some((name, now)) = &encoded_field {
+                field(out, name, |out| Ok(value::integer(*now, out)))?;
             }
             for (name, value) in &values {
                 if omit && value.is_null(row) {

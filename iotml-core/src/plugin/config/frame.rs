@@ -265,6 +265,13 @@ impl PluginTable {
     pub fn kind(&self) -> &str {
         self.0.get("type").and_then(Value::as_str).unwrap_or_default()
     }
+
+    /// The plug-in's own keys, as it is built from.
+    pub fn settings(&self) -> Value {
+        let mut settings = self.0.clone();
+        settings.remove("type");
+        Value::Object(settings)
+    }
 }
 
 impl fmt::Debug for PluginTable {

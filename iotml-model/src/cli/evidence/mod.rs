@@ -7,22 +7,23 @@ mod read;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iotml_core::cli::clap::{self, Args};
 use iotml_core::cli::time;
+use iotml_core::clock::now_millis;
 use iotml_core::error::BoxError;
 use iotml_core::model::{ModelSet, Rollout};
 use iotml_core::pipeline::header;
-use iotml_core::plugin::config::{Config, PluginTable, RouteTable};
+use iotml_core::plugin::config::{Config, PluginTable, RouteTable, Secrets};
 use iotml_core::plugin::{BuildContext, HumanDuration, Registry};
 use iotml_core::sink::Stretch;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use self::labels::LabelTable;
 use self::read::{Entry, Predictions};
 use super::Failure;
+use super::board::json_table;
 use crate::comparison::{Comparison, Labels, Report, Row, Side};
 
 /// Which rows are looked at.
@@ -43,7 +44,8 @@ pub(super) struct Times {
 impl Times {
     /// The first time that is asked for.
     pub fn first(&self) -> Option<i64> {
-        let since = self.since.map(|since| now().saturating_sub(millis(since.0)));
+        let millis = |since: HumanDuration| i64::try_from(since.0.as_millis()).unwrap_or(i64::MAX);
+        let since = self.since.map(|since| now_millis().saturating_sub(millis(since)));
         self.from.or(since)
     }
 }
@@ -165,23 +167,20 @@ impl Evidence<'_> {
     fn labels(&self, predictions: &PluginTable, from: Option<i64>) -> Result<Labels, Failure> {
         let mut labels = Labels::new(self.sources.max_labels);
         let Some(place) = &self.sources.labels else { return Ok(labels) };
-        let table = match place.trim_start().starts_with('{') {
-            true => {
-                let wrong =
-                    |error: serde_json::Error| format!("--labels is no JSON object (column {})", error.column());
-                serde_json::from_str::<Map<String, Value>>(place).map_err(wrong)?
-            }
+        let (table, secrets) = match place.trim_start().starts_with('{') {
+            true => json_table("--labels", place)?,
             false => {
                 let mut table = predictions.0.clone();
                 table.insert("topic".to_owned(), place.as_str().into());
                 table.remove("create_topics");
-                table
+                (table, Secrets::default())
             }
         };
+        let scrub = |failure: Failure| secrets.scrub(&failure).into_owned();
         // A label may come long after its row.
-        let stretch = self.stretch(&table, (from, None))?;
+        let stretch = self.stretch(&PluginTable(table), (from, None)).map_err(scrub)?;
         let reader = LabelTable { field: &self.sources.label_field };
-        reader.read(stretch, &mut labels).map_err(|error| self.told(&error))?;
+        reader.read(stretch, &mut labels).map_err(|error| scrub(self.told(&error)))?;
         Ok(labels)
     }
 
@@ -198,7 +197,7 @@ impl Evidence<'_> {
         }
         let acting: Vec<&str> = set.acting().map(|announced| announced.version.as_str()).collect();
         let plan = set.plan();
-        for batch in self.stretch(&table.0, times)? {
+        for batch in self.stretch(table, times)? {
             let batch = batch.map_err(|error| self.told(&error))?;
             let headers = batch.messages().headers();
             for row in 0..batch.len() {
@@ -219,15 +218,13 @@ impl Evidence<'_> {
     }
 
     /// What the sink of a table has written.
-    fn stretch(&self, table: &Map<String, Value>, (from, to): (Option<i64>, Option<i64>)) -> Result<Stretch, Failure> {
-        let mut own = table.clone();
-        let kind = own.remove("type");
-        let kind = kind.as_ref().and_then(Value::as_str).unwrap_or_default();
+    fn stretch(&self, table: &PluginTable, (from, to): (Option<i64>, Option<i64>)) -> Result<Stretch, Failure> {
+        let kind = table.kind();
         let read_back = self.registry.read_backs.get(kind).ok_or_else(|| {
             let known: Vec<&str> = self.registry.read_backs.keys().copied().collect();
             format!("what a sink of type {kind:?} has written cannot be read again; known here: {}", known.join(", "))
         })?;
-        let read_back = read_back.build(Value::Object(own), &self.context());
+        let read_back = read_back.build(table.settings(), &self.context());
         let read_back = read_back.map_err(|error| self.config.secrets().scrub(&error.to_string()).into_owned())?;
         read_back.open(from, to).map_err(|error| self.told(&error))
     }
@@ -244,15 +241,6 @@ impl Evidence<'_> {
 /// Whether a row is one of those that are looked at; one without a time always is.
 fn is_within(time: Option<i64>, (from, to): (Option<i64>, Option<i64>)) -> bool {
     time.is_none_or(|time| from.is_none_or(|from| time >= from) && to.is_none_or(|to| time < to))
-}
-
-/// Now, in milliseconds since the Unix epoch.
-fn now() -> i64 {
-    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Loads the configuration of a pipeline.

@@ -68,14 +68,12 @@ impl<'a> Predictions<'a> {
         let table = names.decoder_for(route)?;
         let decoder = evidence.registry.decoders.get(table.kind());
         let decoder = decoder.ok_or_else(|| format!("there is no decoder of type {:?}", table.kind()))?;
-        let mut own = table.0.clone();
-        own.remove("type");
-        let decoder = decoder.build(Value::Object(own), &evidence.context());
+        let decoder = decoder.build(table.settings(), &evidence.context());
         let scrub = |text: String| evidence.config.secrets().scrub(&text).into_owned();
         let mut decoder = decoder.map_err(|error| scrub(error.to_string()))?;
         let opened = evidence.runtime.block_on(decoder.open(&TaskContext::single("compare")));
         opened.map_err(|error| scrub(error.to_string()))?;
-        let stretch = evidence.stretch(&route.sink.0, times)?;
+        let stretch = evidence.stretch(&route.sink, times)?;
         let place = (i32::MIN, None);
         Ok(Self { stretch, next: None, is_done: false, place, decoder, runtime: evidence.runtime, names, times })
     }

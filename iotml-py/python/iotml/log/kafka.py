@@ -16,6 +16,7 @@ from iotml.exceptions import ConfigError
 from iotml.log.base import BATCH_ROWS, Log
 from iotml.log.reading import Reading
 from iotml.log.rows import Features, Missing, OnBad
+from iotml.times import milliseconds
 
 #: A moment: with a time zone, or NumPy's, which is in UTC, or milliseconds since 1970.
 Time: TypeAlias = datetime | np.datetime64 | int
@@ -83,17 +84,14 @@ class KafkaLog(Log[LogRange]):
         )
         if on_gap not in ("raise", "skip"):
             raise ConfigError(f"on_gap is {on_gap!r}: choose 'raise' or 'skip'")
-        if not timeout > 0:
-            raise ConfigError(f"a timeout of {timeout} seconds cannot be waited for")
         self._bootstrap, self._topic = bootstrap, topic
-        milliseconds = f"{max(round(timeout * 1000), 1)}ms"
         self._options = json.dumps(
             {
                 "log": {
                     "topic": topic,
                     "on_gap": "error" if on_gap == "raise" else "skip",
-                    "connect_timeout": f"{max(min(round(timeout * 1000), 10_000), 1)}ms",
-                    "stall_timeout": milliseconds,
+                    "connect_timeout": milliseconds("a timeout of", min(timeout, 10)),
+                    "stall_timeout": milliseconds("a timeout of", timeout),
                     "kafka": {**(kafka or {}), "bootstrap.servers": bootstrap},
                 },
                 "format": _format(format, registry, schema),
