@@ -101,6 +101,14 @@ impl Pass {
         self.is_known.is_empty() || self.is_known[row]
     }
 
+    /// How many rows have a score.
+    pub(crate) fn n_scored(&self) -> usize {
+        match self.is_known.is_empty() {
+            true => self.scores.len() - self.bad.len(),
+            false => (0..self.scores.len()).filter(|row| self.is_known(*row) && !self.is_bad(*row)).count(),
+        }
+    }
+
     /// Whether `row` is one of those that could not be scored.
     pub(crate) fn is_bad(&self, row: usize) -> bool {
         self.bad.binary_search_by_key(&row, |bad| bad.row).is_ok()
@@ -226,4 +234,18 @@ fn reject_not_finite(pass: &mut Pass) {
         }
     }
     pass.bad.sort_by_key(|bad| bad.row);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_a_score_are_not_counted() {
+        let bad = |row| BadRow { row, cause: Cause::new(Reason::NonFinite, "no number") };
+        let pass = Pass { scores: vec![0.0; 4], bad: vec![bad(2)], ..Pass::default() };
+        assert_eq!(pass.n_scored(), 3);
+        let pass = Pass { is_known: vec![false, true, true, false], ..pass };
+        assert_eq!(pass.n_scored(), 1, "one is bad, and of two too little is known");
+    }
 }

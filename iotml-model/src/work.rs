@@ -141,6 +141,7 @@ impl Work {
             }
         };
         self.series.scored(pass, n_anomalies as u64);
+        let verdicts = Verdicts { judged: pass.n_scored() as u64, anomalies: n_anomalies as u64 };
         let bad = std::mem::take(&mut pass.bad);
         let n_not_finite = pass.n_not_finite;
         let scores = Float32Array::new(std::mem::take(&mut pass.scores).into(), validity.clone());
@@ -163,8 +164,7 @@ impl Work {
             arrays.push(list(&mut pass.output, width, validity));
         }
         if let Some(observer) = &mut self.observer {
-            let judged = (n_rows - bad.len()) as u64;
-            observer.observe(self.evaluation.spec(), input, Verdicts { judged, anomalies: n_anomalies as u64 });
+            observer.observe(self.evaluation.spec(), input, verdicts);
         }
         self.series.took(begun.elapsed().as_secs_f64());
         Ok(Scores { arrays, bad, n_not_finite })

@@ -5,8 +5,8 @@ use iotml_kafka::{KafkaModelFeedConfig, ModelTopic};
 use iotml_model::Kind;
 use iotml_model::manifest::{Distribution, FeatureDistribution, Golden, Manifest, embed};
 use iotml_model::testing::scaled_copy;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::Message;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
 use crate::exactly_once::{PATIENCE, Topics};
 use crate::run;
