@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from uuid import uuid4
 
-import cars_topic
+import pytest
+from cars_topic import run
+from conftest import server
+
+pytest.importorskip("tensorflow")
 
 
-def test_a_model_that_drifts_is_retrained_canaried_and_promoted(
-    kafka: str, mosquitto: str, registry: str, tmp_path: Path
-) -> None:
-    servers = ["--kafka", kafka, "--mqtt", mosquitto, "--registry", registry, "--topic", f"drift-{uuid4().hex[:8]}"]
-    printed = cars_topic.run("drift.py", *servers, "--out", tmp_path)
+def test_a_model_that_drifts_is_retrained_canaried_and_promoted(unique: str, tmp_path: Path) -> None:
+    addresses = {"--kafka": "IOTML_KAFKA", "--mqtt": "IOTML_MOSQUITTO", "--registry": "IOTML_REGISTRY"}
+    servers = [word for flag, name in addresses.items() for word in (flag, server(name))]
+    printed = run("drift.py", *servers, "--topic", unique, "--out", tmp_path)
     told = json.loads(printed.splitlines()[-1])
     assert told["versions"] == ["1", "2"], printed
     assert told["updated"] < told["canary"] < told["promoted"], printed
