@@ -18,6 +18,7 @@ use hdrhistogram::Histogram;
 use iotml_core::model::ModelSet;
 use iotml_kafka::ModelTopic;
 
+use crate::models::Publisher;
 use crate::plan::Plan;
 use crate::work::Said;
 
@@ -63,8 +64,11 @@ fn main() -> ExitCode {
 fn all(plan: &Plan) -> Result<(), Failure> {
     plan.create()?;
     let topic = ModelTopic::new(plan.feed())?;
-    let announce = |version: u32| topic.announce(&ModelSet::single("m", models::version(version)));
-    announce(1)?;
+    let publisher = Publisher::new(plan)?;
+    let publish = |version: u32| -> Result<(), Failure> {
+        Ok(topic.announce(&ModelSet::single("m", publisher.publish(version)?))?)
+    };
+    publish(1)?;
     let mut filler = Step::spawn(plan, "fill")?;
     let mut worker = Step::spawn(plan, "work")?;
     let said = listen(&mut worker)?;
@@ -75,7 +79,7 @@ fn all(plan: &Plan) -> Result<(), Failure> {
     let mut memory = vec![resident(&worker)?];
     for version in 2..=plan.swaps + 1 {
         let begun = Instant::now();
-        announce(version)?;
+        publish(version)?;
         wait_until_all(plan, &said, version)?;
         reaction.record(begun.elapsed().as_micros() as u64)?;
         if (version - 1).is_multiple_of((plan.swaps / 10).max(1)) {
@@ -104,7 +108,7 @@ fn all(plan: &Plan) -> Result<(), Failure> {
     println!("rows: {n_rows} in, {audit}");
     println!("gaps between batches of a task, ms: {gaps}");
     println!(
-        "from announcing to the last task's first batch, ms: p50 {:.1}, p99 {:.1}, max {:.1}",
+        "from publishing to the last task's first batch, ms: p50 {:.1}, p99 {:.1}, max {:.1}",
         millis(0.5),
         millis(0.99),
         millis(1.0)

@@ -1,7 +1,10 @@
 //! What a run does.
 
 use clap::Args;
+use iotml_core::plugin::ByteSize;
 use iotml_kafka::KafkaModelFeedConfig;
+use iotml_model::precheck::Limits;
+use iotml_model::store::StoreOptions;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -29,6 +32,12 @@ pub struct Plan {
     /// Seconds without a change, to compare with.
     #[arg(long, default_value_t = 20)]
     pub quiet: u64,
+    /// The store into which models are put; credentials come from the environment. Without one they are sent inline.
+    #[arg(long)]
+    pub store: Option<String>,
+    /// The size of a model.
+    #[arg(long, default_value = "5KiB")]
+    pub model_size: ByteSize,
 }
 
 impl Plan {
@@ -48,6 +57,16 @@ impl Plan {
         config
     }
 
+    /// What a model may have beside its weights.
+    pub fn limits(&self) -> Limits {
+        let n = self.model_size.0 as u64;
+        Limits { max_bytes: n + 10_000, max_tensor_elements: n, ..Limits::default() }
+    }
+
+    pub fn store_options(&self) -> StoreOptions {
+        StoreOptions { limits: self.limits(), ..StoreOptions::default() }
+    }
+
     pub fn create(&self) -> Result<(), Failure> {
         let admin: AdminClient<DefaultClientContext> = self.client().create()?;
         let names = ["in", "out"].map(|what| self.of(what));
@@ -61,14 +80,17 @@ impl Plan {
 
     /// The same as arguments of a process.
     pub fn arguments(&self) -> Vec<String> {
-        let Plan { kafka, prefix, swaps, tasks, partitions, quiet } = self;
-        vec![
+        let Plan { kafka, prefix, swaps, tasks, partitions, quiet, store, model_size } = self;
+        let mut arguments = vec![
             format!("--kafka={kafka}"),
             format!("--prefix={prefix}"),
             format!("--swaps={swaps}"),
             format!("--tasks={tasks}"),
             format!("--partitions={partitions}"),
             format!("--quiet={quiet}"),
-        ]
+            format!("--model-size={model_size}"),
+        ];
+        arguments.extend(store.as_ref().map(|url| format!("--store={url}")));
+        arguments
     }
 }

@@ -145,7 +145,10 @@ pub fn run(plan: &Plan) -> Result<(), Failure> {
     let clock = Arc::new(Clock::new()?);
     let context = BuildContext { pipeline: "swap".into(), task: 0, n_tasks: plan.tasks };
     let feed = Telling(KafkaModelFeed::new(plan.feed(), &context)?, clock.clone());
-    let follower = Follower::new(OnnxScorerConfig::following(FollowConfig::new("m")), Arc::new(feed))?;
+    let follow =
+        FollowConfig { store: plan.store.clone(), store_options: plan.store_options(), ..FollowConfig::new("m") };
+    let scorer = OnnxScorerConfig { limits: plan.limits(), ..OnnxScorerConfig::following(follow) };
+    let follower = Follower::new(scorer, Arc::new(feed))?;
     let decode: JsonDecoderConfig = serde_json::from_value(json!({
         "columns": [{ "name": "seq", "type": "int64", "nullable": false }, { "name": "a", "type": "float64", "nullable": false }],
     }))?;

@@ -65,6 +65,14 @@ impl OnnxBuilder {
         self
     }
 
+    /// A float32 tensor that is said to lie in another file.
+    pub fn external(mut self, name: &str, dims: &[i64], location: &str) -> Self {
+        let entry = StringEntry { key: "location".to_owned(), value: location.to_owned() };
+        let tensor = Tensor { dims: dims.to_vec(), data_type: 1, name: name.to_owned(), ..Tensor::default() };
+        self.graph().initializer.push(Tensor { external_data: vec![entry], ..tensor });
+        self
+    }
+
     /// A node; its name is that of its first output.
     pub fn node(mut self, operator: &str, inputs: &[&str], outputs: &[&str]) -> Self {
         self.graph().node.push(Node {

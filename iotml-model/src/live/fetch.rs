@@ -2,8 +2,6 @@
 
 use std::path::{Component, Path, PathBuf};
 
-#[cfg(feature = "store")]
-use iotml_core::error::Class;
 use iotml_core::model::{Announcement, Place};
 use prost::bytes::Bytes;
 
@@ -14,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::model::read_limited;
 use crate::scorer::OnnxScorerConfig;
 #[cfg(feature = "store")]
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// A file, not looked at yet.
 #[derive(Debug)]
@@ -94,10 +92,17 @@ impl Places {
         let fetched = store.fetch_uri(uri, Some(announced.sha256)).await;
         Some(match fetched {
             Ok(fetched) => Ok(Fetched { file: fetched.model, manifest: Some(fetched.manifest) }),
-            Err(error) if error.class() == Class::Retryable => Err(Refused::for_now(error.to_string())),
+            Err(error) if can_be_mended(&error) => Err(Refused::for_now(error.to_string())),
             Err(error) => Err(Refused::for_good(error.to_string())),
         })
     }
+}
+
+/// Whether whoever looks after the store can make the same address good, without a word to us.
+#[cfg(feature = "store")]
+fn can_be_mended(error: &StoreError) -> bool {
+    use StoreError::{Denied, Incomplete, NotFound, Unavailable};
+    matches!(error, Unavailable { .. } | Denied { .. } | NotFound { .. } | Incomplete { .. })
 }
 
 /// The file of a `file://` address: absolute, and no way up.

@@ -276,7 +276,7 @@ impl Inner {
             other => iotml_core::error::report(other),
         };
         let text = self.secrets.scrub(&text).into_owned();
-        let text = text.split_whitespace().map(without_query).collect::<Vec<_>>().join(" ");
+        let text = without_times(text.split_whitespace().map(without_query)).join(" ");
         match text.char_indices().nth(MAX_REASON) {
             Some((end, _)) => format!("{}...", &text[..end]),
             None => text,
@@ -284,10 +284,38 @@ impl Inner {
     }
 }
 
+/// Words without those that say how long a request took: whoever hears of the same trouble twice is to see that it is the same.
+fn without_times<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut kept: Vec<&str> = Vec::new();
+    for word in words {
+        let number = word.trim_end_matches(',').strip_suffix('s').map(|time| time.trim_end_matches(['m', 'µ', 'n']));
+        let is_time = number.is_some_and(|number| number.parse::<f64>().is_ok());
+        if is_time && kept.last() == Some(&"in") {
+            kept.pop();
+        } else {
+            kept.push(word);
+        }
+    }
+    kept
+}
+
 /// A word without what stands behind `?` if it is a URL: signatures may stand there.
 fn without_query(word: &str) -> &str {
     match word.split_once('?') {
         Some((before, _)) if before.contains("://") => before,
         _ => word,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_request_took_is_left_out_and_nothing_else() {
+        let says = |text: &str| without_times(text.split_whitespace()).join(" ");
+        let told = "Error performing GET http://h/m in 132.2ms, after 1 retries, retry_timeout: 2s - 500";
+        assert_eq!(says(told), "Error performing GET http://h/m after 1 retries, retry_timeout: 2s - 500");
+        assert_eq!(says("GET m in 1.1s - timed out in class s"), "GET m - timed out in class s");
     }
 }

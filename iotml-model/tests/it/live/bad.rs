@@ -81,6 +81,11 @@ fn table() -> Vec<Bad> {
     let two = Manifest { golden: None, ..two.build().unwrap_or_else(|_| manifest(103).build().unwrap()) };
     let unknown =
         OnnxBuilder::new().input("x", &[None, Some(1)]).output("y", &[None, Some(1)]).node("Teleport", &["x"], &["y"]);
+    let external = OnnxBuilder::new()
+        .input("x", &[None, Some(1)])
+        .output("y", &[None, Some(1)])
+        .external("w", &[1, 1], "../../etc/passwd")
+        .node("MatMul", &["x", "w"], &["y"]);
     let newer = serde_json::json!({ "manifest_version": 2 });
     let lies = Manifest { threshold: None, ..manifest(7).build().unwrap() };
     let other_golden = Manifest { version: "108".into(), ..manifest(9).build().unwrap() };
@@ -93,6 +98,11 @@ fn table() -> Vec<Bad> {
             "unknown operator",
             with_manifest("104", &unknown, &Manifest { version: "104".into(), ..lies.clone() }),
             "Teleport",
+        ),
+        bad(
+            "external data",
+            with_manifest("114", &external, &Manifest { version: "114".into(), ..lies.clone() }),
+            "lies in another file",
         ),
         bad("gives NaN", not_a_number(), "no finite number"),
         bad("too slow", slow(), "follow.max_batch_time"),

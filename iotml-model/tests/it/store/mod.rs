@@ -5,7 +5,8 @@ mod cached;
 mod conformance;
 mod damaged;
 mod misbehaving;
-mod signed;
+pub mod server;
+pub mod signed;
 
 use iotml_core::plugin::HumanDuration;
 use iotml_model::store::{Store, StoreOptions, StoreProperties};
@@ -23,7 +24,7 @@ fn manifest(name: &str, version: &str) -> Manifest {
 }
 
 /// A name that no other test has.
-fn unique(word: &str) -> String {
+pub fn unique(word: &str) -> String {
     format!("{word}-{:016x}", rand::random::<u64>())
 }
 
@@ -33,7 +34,7 @@ fn memory() -> Store {
 }
 
 /// Options of an S3 server at `endpoint` that is not waited for.
-fn impatient(endpoint: &str, password: &str) -> StoreOptions {
+pub fn impatient(endpoint: &str, password: &str) -> StoreOptions {
     let properties = [
         ("aws_endpoint", endpoint),
         ("allow_http", "true"),

@@ -7,12 +7,12 @@ use iotml_model::store::{SigningKey, Store, StoreError, StoreOptions};
 use super::{manifest, model, unique};
 
 /// A key as files, 32 bytes as base64 each.
-struct Key {
+pub struct Key {
     folder: tempfile::TempDir,
 }
 
 impl Key {
-    fn new(seed: u8) -> Self {
+    pub fn new(seed: u8) -> Self {
         use base64::Engine as _;
         use base64::engine::general_purpose::STANDARD;
         let folder = tempfile::tempdir().unwrap();
@@ -23,11 +23,11 @@ impl Key {
         Key { folder }
     }
 
-    fn private(&self) -> PathBuf {
+    pub fn private(&self) -> PathBuf {
         self.folder.path().join("private")
     }
 
-    fn public(&self) -> PathBuf {
+    pub fn public(&self) -> PathBuf {
         self.folder.path().join("public")
     }
 }
