@@ -3,8 +3,9 @@ use std::fmt::Write;
 
 use apache_avro::types::Value;
 use apache_avro::{Schema, from_avro_datum};
-use iotml_core::decode::{AvroDecoder, AvroDecoderConfig, Decoder};
+use iotml_core::decode::{AvroDecoder, AvroDecoderConfig, DatumReader, Decoder};
 use iotml_core::error::Reason;
+use serde::de::IgnoredAny;
 
 use crate::input::{Dice, messages};
 use crate::rows::{Cell, Fate, decode};
@@ -19,11 +20,14 @@ pub fn avro_datum(data: &[u8]) {
     let fates = decode(messages, || -> Box<dyn Decoder> {
         Box::new(AvroDecoder::new(AvroDecoderConfig::new(&made.json)).expect("a schema that apache-avro takes"))
     });
+    let reader = DatumReader::new(&made.json).expect("a schema that apache-avro takes");
+    let is_read: Vec<bool> = messages.iter().map(|message| reader.read::<IgnoredAny>(message).is_ok()).collect();
     if made.has_blocks {
         // A block may lie about its size in bytes, which we step over by and apache-avro ignores.
         return;
     }
-    for (message, fate) in messages.iter().zip(&fates) {
+    for ((message, fate), is_read) in messages.iter().zip(&fates).zip(is_read) {
+        assert!(is_read == matches!(fate, Fate::Kept(_)) || message.is_empty(), "{fate:?}: {}", made.json);
         let mut rest = *message;
         let oracle = from_avro_datum(&schema, &mut rest, None);
         match (fate, oracle) {

@@ -7,7 +7,8 @@ mod inferred;
 mod json;
 
 pub use avro::{
-    AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, SchemaError, SchemaResolver,
+    AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, DatumError, DatumReader,
+    SchemaError, SchemaResolver,
 };
 pub(crate) use avro::{WriterSchema, read_schema};
 pub use columns::{ColumnConfig, ColumnType};

@@ -14,6 +14,7 @@
 mod bytes;
 mod compile;
 mod confluent;
+mod datum;
 mod fields;
 mod leaf;
 mod names;
@@ -24,6 +25,7 @@ mod schema;
 mod skip;
 
 pub use confluent::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig};
+pub use datum::{DatumError, DatumReader};
 pub(crate) use plain::read_schema;
 pub use plain::{AvroDecoder, AvroDecoderConfig};
 pub use resolver::SchemaResolver;
