@@ -1,5 +1,6 @@
 //! What a caller can do next about an error, and why a single row failed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -204,8 +205,8 @@ impl Eq for Cause {}
 pub struct ConfigError {
     /// What is wrong and what to do, in one clause.
     pub message: String,
-    /// The key of the plug-in's table that is at fault, where it is a single one.
-    pub key: Option<&'static str>,
+    /// The key of the plug-in's table that is at fault, where it is a single one; with dots where it is within a table of that.
+    pub key: Option<Cow<'static, str>>,
     /// The cause, where there is one.
     #[source]
     pub source: Option<BoxError>,
@@ -224,7 +225,13 @@ impl ConfigError {
 
     /// The same, said of a key of the plug-in's table.
     pub fn of_key(self, key: &'static str) -> Self {
-        Self { key: Some(key), ..self }
+        Self { key: Some(key.into()), ..self }
+    }
+
+    /// The same, of a plug-in whose own table is at `key` of another's.
+    pub fn within(self, key: &'static str) -> Self {
+        let whole = self.key.as_ref().map_or(Cow::from(key), |own| Cow::from(format!("{key}.{own}")));
+        Self { key: Some(whole), ..self }
     }
 }
 

@@ -88,7 +88,7 @@ impl Scorers {
     fn build(&self, config: OnnxScorerConfig, context: &BuildContext) -> Result<Box<dyn Scorer>, ConfigError> {
         if let Some(follow) = &config.follow {
             let handle = self.followers.of(&config, context, || {
-                let feed = self.feeds.build(&follow.feed.0, context).map_err(|error| error.of_key("follow.feed"))?;
+                let feed = self.feeds.build(&follow.feed.0, context).map_err(|error| error.within("follow.feed"))?;
                 Ok(Follower::new(config.clone(), feed)?.0)
             })?;
             return Ok(Box::new(Follower(handle).scorer()));
@@ -97,7 +97,7 @@ impl Scorers {
         let Some(watch) = &config.watch else { return Ok(Box::new(scorer)) };
         let watcher = self.watchers.of(&config, context, || {
             let feed = watch.feed.as_ref().map(|feed| self.feeds.build(&feed.0, context)).transpose();
-            let feed = feed.map_err(|error| error.of_key("watch.feed"))?;
+            let feed = feed.map_err(|error| error.within("watch.feed"))?;
             Ok(Watcher::new(watch.clone(), feed)?.0)
         })?;
         Ok(Box::new(scorer.watched_by(Watcher(watcher))))

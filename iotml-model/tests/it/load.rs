@@ -178,10 +178,10 @@ fn registered_scorer_opens_from_a_configuration() {
 fn what_needs_no_engine_is_checked_before_the_scorer_is_opened() {
     let refused = |config: OnnxScorerConfig| {
         let error = OnnxScorer::new(config).err().unwrap();
-        (error.key, error.to_string())
+        (error.key.clone(), error.to_string())
     };
     let (key, message) = refused(OnnxScorerConfig::new("/nowhere/model.onnx"));
-    assert_eq!(key, Some("model"));
+    assert_eq!(key.as_deref(), Some("model"));
     assert!(message.contains("cannot read /nowhere/model.onnx"), "{message}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("next.onnx");
@@ -189,7 +189,7 @@ fn what_needs_no_engine_is_checked_before_the_scorer_is_opened() {
     std::fs::write(&path, embed(&scaled_copy(1, 1.0).build(), &next).unwrap()).unwrap();
     let config = || OnnxScorerConfig { golden: GoldenRule::None, ..OnnxScorerConfig::new(&path) };
     let manifest = Some(dir.path().join("absent.json"));
-    assert_eq!(refused(OnnxScorerConfig { manifest, ..config() }).0, Some("manifest"));
+    assert_eq!(refused(OnnxScorerConfig { manifest, ..config() }).0.as_deref(), Some("manifest"));
     let threshold = Some(Threshold::per_feature([("b", 1.0)]));
     assert!(refused(OnnxScorerConfig { threshold, ..config() }).1.contains("`threshold`"));
     let mut scorer = OnnxScorer::new(config()).unwrap();

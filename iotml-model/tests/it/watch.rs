@@ -219,14 +219,14 @@ fn what_cannot_be_watched_is_said() {
     let refused = |watch: WatchConfig| {
         let config = OnnxScorerConfig { watch: Some(watch), golden: GoldenRule::None, ..OnnxScorerConfig::new(&file) };
         let error = OnnxScorer::new(config).err().unwrap();
-        (error.key, error.to_string())
+        (error.key.clone(), error.to_string())
     };
     write(Manifest::builder(Kind::Score, "m").feature("a", None));
     let (key, says) = refused(config());
-    assert_eq!(key, Some("watch"));
+    assert_eq!(key.as_deref(), Some("watch"));
     assert!(says.contains("m 1: its manifest has no distribution") && says.contains("export it again"), "{says}");
     write(scores(Distribution::default()));
-    assert_eq!(refused(config()).0, Some("watch"), "no feature, and no rate of anomalies");
+    assert_eq!(refused(config()).0.as_deref(), Some("watch"), "no feature, and no rate of anomalies");
     write(scores(trained_on(vec![spread("a", 0.0)])));
     for (watch, key, why) in [
         (WatchConfig { min_rows: 5, ..config() }, "watch.min_rows", "is 5, but at least 100"),
@@ -239,7 +239,7 @@ fn what_cannot_be_watched_is_said() {
         (WatchConfig { every: 0, ..config() }, "watch.every", "is 0"),
     ] {
         let (found, says) = refused(watch);
-        assert_eq!(found, Some(key));
+        assert_eq!(found.as_deref(), Some(key));
         assert!(says.contains(why), "{says}");
     }
 }

@@ -82,7 +82,7 @@ impl Maker<'_> {
         table: &PluginTable,
     ) -> Result<S, ConfigError> {
         build(plugins, stage, &table.0, self.context).map_err(|error| {
-            let key = error.key.map(|key| format!(".{key}")).unwrap_or_default();
+            let key = error.key.as_ref().map(|key| format!(".{key}")).unwrap_or_default();
             ConfigError::with(format!("{place}{key}: {}", error.message), error)
         })
     }

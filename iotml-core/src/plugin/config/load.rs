@@ -151,7 +151,8 @@ impl Checker<'_> {
                     transactional.extend(traits.is_transactional.then(|| table.pointer.clone()));
                 }
                 Err(error) => {
-                    let place = error.key.map_or_else(|| place.clone(), |key| place.key(key));
+                    let steps = error.key.iter().flat_map(|key| key.split('.'));
+                    let place = steps.fold(place, |place, step| place.key(step));
                     let line = self.document.line(&place);
                     mistakes.push(Mistake::new(place.to_string(), report(&error)).at(line));
                 }
