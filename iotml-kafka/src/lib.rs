@@ -40,7 +40,7 @@ pub use embedded::{EmbeddedError, EmbeddedKafka, Failure, Request};
 pub use log::{
     LogError, LogEvent, LogGap, LogProgress, LogRange, LogReader, LogReaderConfig, OnGap, Select, Span, Until,
 };
-pub use model_topic::{KafkaModelFeed, KafkaModelFeedConfig, MAX_INLINE_BYTES, ModelTopic, ModelTopicError};
+pub use model_topic::{AnnouncementFormat, KafkaModelFeed, KafkaModelFeedConfig, ModelTopic, ModelTopicError};
 #[cfg(feature = "registry")]
 pub use registry::{
     RegistryDecoderConfig, RegistryEncoderConfig, RegistryTlsConfig, SchemaRegistry, SchemaRegistryConfig,

@@ -284,6 +284,21 @@ fn mistakes_and_secrets_of_a_feed_are_found_where_they_stand() {
         2,
     );
     assert!(wrong.contains("score.follow.feed.tpoic") && !wrong.contains("hunter2"), "{wrong}");
+    let feed = |more: &str| good.replace("[score.follow.feed]", &format!("[score.follow.feed]\n        {more}"));
+    let avro = "format = \"confluent_avro\"";
+    let registry = "registry = { url = \"http://127.0.0.1:1\", username = \"me\", password = \"hunter3\" }";
+    validate(&feed(&format!("{avro}\n{registry}")), 0);
+    let wrong = validate(&feed(avro), 2);
+    assert!(wrong.contains("score.follow.feed.registry: is missing") && wrong.contains("confluent_avro"), "{wrong}");
+    let wrong = validate(&feed(&registry.replace("http", "ftp")), 2);
+    assert!(
+        wrong.contains("score.follow.feed.registry: the registry's url must") && !wrong.contains("hunter3"),
+        "{wrong}"
+    );
+    let wrong = validate(&feed(&registry.replace("password", "passwort")), 2);
+    assert!(wrong.contains("score.follow.feed.registry.passwort") && !wrong.contains("hunter3"), "{wrong}");
+    let wrong = validate(&feed("format = \"avro\""), 2);
+    assert!(wrong.contains("score.follow.feed.format"), "{wrong}");
     let wrong = validate(&good.replace("follow.name = \"cars\"", "max_keys = 5"), 2);
     assert!(wrong.contains("score.follow") && wrong.contains("name"), "{wrong}");
     let wrong = validate(

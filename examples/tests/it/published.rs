@@ -1,14 +1,16 @@
 //! The commands of docs/models.md against real servers: published into a store, announced on Kafka, and put into force by a worker
-//! that follows; signed, and by who is trusted alone.
+//! that follows; signed, and by who is trusted alone; and announced in Avro.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use iotml_core::model::{Announcement, ModelSet, Rollout};
 use iotml_core::testing::servers;
+use iotml_kafka::{AnnouncementFormat, KafkaModelFeedConfig, ModelTopic, SchemaRegistryConfig};
 use rdkafka::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::exactly_once::{PATIENCE, Topics, Worker};
 use crate::models::{Row, configuration, file};
@@ -177,4 +179,62 @@ fn inv_8_publish_canary_promote_roll_back_and_retire_by_commands() {
     plant.worker.signal("-TERM");
     assert!(plant.worker.child.wait().unwrap().success(), "{}", plant.worker.tail());
     assert!(!plant.worker.tail().contains("hunter2"), "{}", plant.worker.tail());
+}
+
+/// The model with a remark in it that makes it so long.
+fn padded(file: &[u8], n_bytes: usize) -> Vec<u8> {
+    // Lengths of three bytes each, in the protobuf of ONNX: an entry of the metadata with a key of one letter.
+    let length = |n: usize| [n as u8 | 0x80, (n >> 7) as u8 | 0x80, (n >> 14) as u8];
+    let n_remark = n_bytes - file.len() - 11;
+    let mut padded = file.to_vec();
+    padded.push(0x72);
+    padded.extend(length(n_remark + 7));
+    padded.extend(b"\x0a\x01p\x12");
+    padded.extend(length(n_remark));
+    padded.extend((0..n_remark).map(|at| b'a' + (at % 26) as u8));
+    padded
+}
+
+#[test]
+fn inv_8_what_is_announced_in_avro_takes_over_and_commands_change_it() {
+    let (Some(kafka), Some(registry)) = (servers::kafka(), servers::registry()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let topics = Topics::new(&kafka, "avro");
+    let models = topics.of("models");
+    let mut config = KafkaModelFeedConfig::new(&kafka);
+    config.topic = models.clone();
+    config.format = AnnouncementFormat::ConfluentAvro;
+    config.registry = Some(SchemaRegistryConfig::new(&registry));
+    let announcing = ModelTopic::new(config).unwrap();
+    let of = |version: u32| Announcement::inline(version.to_string(), file(version));
+    announcing.announce(&ModelSet::single("cars", of(1))).unwrap();
+
+    let format = format!("[score.follow.feed]\nformat = \"confluent_avro\"\nregistry.url = \"{registry}\"\n");
+    let text = configuration(&topics, 0).replacen("[score.follow.feed]\n", &format, 1);
+    let worker = Worker::start(&text, folder.path(), 0);
+    let mut plant =
+        Plant { topics, config: folder.path().join("0.toml").to_str().unwrap().to_owned(), worker, n_sent: 0 };
+    plant.scored_by_alone("1");
+    announcing.change("cars", |set| Ok(set.announce(of(2).rolled_out(Rollout::Canary { percent: 50.0 })))).unwrap();
+    let shared = plant.scored_by(|versions| versions.values().any(|version| version == "2"));
+    assert!(shared.values().any(|version| version == "1"), "half of the cars stay: {shared:?}");
+    // The same topic by a table on the command line, and by the worker's configuration.
+    let feed = json!({
+        "type": "kafka", "topic": models, "format": "confluent_avro", "registry": { "url": registry },
+        "kafka": { "bootstrap.servers": kafka },
+    });
+    run(WORKER, &["model", "promote", "cars", "2", "--feed", &feed.to_string()], 0);
+    plant.scored_by_alone("2");
+    plant.model(&["rollback", "cars"], 0);
+    plant.scored_by_alone("1");
+
+    let large = Announcement::inline("3", padded(&file(3), 900_000));
+    assert_eq!(large.place.describe(), "inline, 900000 bytes");
+    announcing.announce(&ModelSet::single("cars", large)).unwrap();
+    plant.scored_by_alone("3");
+    let written = plant.topics.read_partitions("models", "read_committed", 1);
+    assert_eq!(written.len(), 5);
+    assert!(written.iter().all(|message| message.payload().unwrap()[0] == 0), "all of it is Avro");
+    plant.worker.signal("-TERM");
+    assert!(plant.worker.child.wait().unwrap().success(), "{}", plant.worker.tail());
 }

@@ -33,7 +33,7 @@ pub struct ModelSet {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetError {
-    /// It is no JSON of the expected form.
+    /// It is not of the expected form.
     #[error("the announcement is not of the expected form: {0}")]
     Form(String),
     /// It comes from a newer iotml.

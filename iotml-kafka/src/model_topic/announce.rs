@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use iotml_core::error::BoxError;
-use iotml_core::model::{Announcer, ModelDrift, ModelSet, ModelStatus, Place, SetError};
+use iotml_core::model::{Announcer, ModelDrift, ModelSet, ModelStatus, SetError};
 use serde::de::DeserializeOwned;
 
-use super::config::{KafkaModelFeedConfig, MAX_INLINE_BYTES};
+use super::config::KafkaModelFeedConfig;
 use super::error::ModelTopicError;
 use super::read::{ONCE, Reader};
 use super::turn::Turn;
+use super::value::Values;
 use super::writer::Writer;
 
 /// How often a change is made anew because others changed the same model meanwhile.
@@ -24,8 +25,8 @@ pub struct ModelTopic {
     writer: Mutex<Option<Writer>>,
 }
 
-/// What stands under each key.
-type Standing = BTreeMap<String, Result<ModelSet, SetError>>;
+/// What is announced of each model, or why it cannot be read.
+type Announced = BTreeMap<String, Result<ModelSet, SetError>>;
 
 impl ModelTopic {
     /// Checks the configuration; connects nothing.
@@ -40,9 +41,17 @@ impl ModelTopic {
     /// What is announced of all models, by name; what cannot be read says why.
     ///
     /// # Errors
-    /// [`ModelTopicError`] if the topic cannot be read.
-    pub fn announced(&self) -> Result<Standing, ModelTopicError> {
-        self.standing()
+    /// [`ModelTopicError`] if the topic cannot be read, or the schema registry not be asked.
+    pub fn announced(&self) -> Result<Announced, ModelTopicError> {
+        let values = Values::new(&self.config)?;
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let model = String::from_utf8_lossy(&key).into_owned();
+            match values.read(&key, &value) {
+                Err(ModelTopicError::Set(error)) => Ok((model, Err(error))),
+                set => Ok((model, Ok(set?))),
+            }
+        };
+        self.standing()?.into_iter().map(read).collect()
     }
 
     /// Announces a whole set, in the place of what was announced of this model before; durable once this returns.
@@ -50,8 +59,8 @@ impl ModelTopic {
     /// # Errors
     /// [`ModelTopicError`] if the set contradicts itself, is too large, or cannot be written.
     pub fn announce(&self, set: &ModelSet) -> Result<(), ModelTopicError> {
-        let json = checked(set)?;
-        self.write(&set.model, Some(&json))
+        let value = Values::new(&self.config)?.write(set)?;
+        self.write(&set.model, Some(&value))
     }
 
     /// Changes what is announced of `model`, and gives the set that is in force then. If somebody else changes it at the same time,
@@ -66,16 +75,20 @@ impl ModelTopic {
     ) -> Result<ModelSet, ModelTopicError> {
         // Makes the topic if it is not there.
         drop(Reader::open(&self.config, ONCE)?);
+        let values = Values::new(&self.config)?;
         for _ in 0..MAX_TRIES {
             // Whoever begins later fences this one off, so that of two who change at once only one gets through on what it has read.
             let turn = Turn::begin(&self.config, model)?;
-            let mut set = match self.standing()?.remove(model) {
-                Some(Ok(set)) => set,
-                Some(Err(source)) => return Err(ModelTopicError::Unreadable { model: model.to_owned(), source }),
-                None => ModelSet::new(model),
+            let stands = self.standing()?.remove(model.as_bytes());
+            let mut set = match stands.map(|value| values.read(model.as_bytes(), &value)).transpose() {
+                Ok(set) => set.unwrap_or_else(|| ModelSet::new(model)),
+                Err(ModelTopicError::Set(source)) => {
+                    return Err(ModelTopicError::Unreadable { model: model.to_owned(), source });
+                }
+                Err(error) => return Err(error),
             };
             change(&mut set)?;
-            if turn.write(&self.config.topic, model, &checked(&set)?)? {
+            if turn.write(&self.config.topic, model, &values.write(&set)?)? {
                 return Ok(set);
             }
         }
@@ -128,21 +141,19 @@ impl ModelTopic {
         Ok(writer.write(&[(model.as_bytes(), value)])?)
     }
 
-    fn standing(&self) -> Result<Standing, ModelTopicError> {
-        let mut standing = Standing::new();
-        Reader::open(&self.config, ONCE)?.read_to_end(|record| {
-            let model = String::from_utf8_lossy(record.key).into_owned();
-            match record.set().transpose() {
-                Some(set) => _ = standing.insert(model, set),
-                None => _ = standing.remove(&model),
-            }
+    /// What stands under each key.
+    fn standing(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ModelTopicError> {
+        let mut standing = BTreeMap::new();
+        Reader::open(&self.config, ONCE)?.read_to_end(|record| match record.value {
+            Some(value) => _ = standing.insert(record.key.to_vec(), value.to_vec()),
+            None => _ = standing.remove(record.key),
         })?;
         Ok(standing)
     }
 }
 
 impl Announcer for ModelTopic {
-    fn announced(&self) -> Result<Standing, BoxError> {
+    fn announced(&self) -> Result<Announced, BoxError> {
         Ok(ModelTopic::announced(self)?)
     }
 
@@ -161,18 +172,4 @@ impl Announcer for ModelTopic {
     fn drifts(&self) -> Result<Vec<ModelDrift>, BoxError> {
         Ok(ModelTopic::drifts(self)?)
     }
-}
-
-/// A set as JSON, if it can be announced.
-fn checked(set: &ModelSet) -> Result<Vec<u8>, ModelTopicError> {
-    set.check()?;
-    let inline = set.versions.iter().map(|announced| match &announced.place {
-        Place::Inline(file) => file.len(),
-        Place::Uri(_) => 0,
-    });
-    let bytes: usize = inline.sum();
-    if bytes > MAX_INLINE_BYTES {
-        return Err(ModelTopicError::TooLarge { bytes });
-    }
-    Ok(set.to_json())
 }

@@ -7,14 +7,13 @@ use iotml_core::plugin::HumanDuration;
 use iotml_core::schemars::{self, JsonSchema};
 use serde::Deserialize;
 
+use super::value::AnnouncementFormat;
 use crate::client::KafkaProperties;
 use crate::log::LogReaderConfig;
+#[cfg(feature = "registry")]
+use crate::registry::{SchemaRegistry, SchemaRegistryConfig};
 use crate::sink::{KafkaSinkConfig, TopicCreation};
 use crate::source::is_topic_name;
-
-/// The largest model that may stand in an announcement itself: as base64, with its manifest, it fits a broker's usual limit of a
-/// megabyte for a message.
-pub const MAX_INLINE_BYTES: usize = 650_000;
 
 /// Configuration of a [`KafkaModelFeed`](super::KafkaModelFeed) and of a [`ModelTopic`](super::ModelTopic).
 ///
@@ -22,6 +21,9 @@ pub const MAX_INLINE_BYTES: usize = 650_000;
 /// [score.follow.feed]
 /// type = "kafka"
 /// topic = "models"
+///
+/// # format = "confluent_avro"
+/// # registry.url = "http://localhost:8081"
 ///
 /// [score.follow.feed.kafka]
 /// "bootstrap.servers" = "localhost:9092"
@@ -38,6 +40,13 @@ pub struct KafkaModelFeedConfig {
     /// The topic on which workers report that rows are no longer like those a model was trained on; empty reports to the log only.
     #[serde(default = "default_drift_topic")]
     pub drift_topic: String,
+    /// How models are announced; what is announced in the other format is read all the same.
+    #[serde(default)]
+    pub format: AnnouncementFormat,
+    /// Where the schemas of announcements in Avro are.
+    #[cfg(feature = "registry")]
+    #[serde(default)]
+    pub registry: Option<SchemaRegistryConfig>,
     /// Create the topics if they do not exist: the first compacted, with one partition.
     #[serde(default = "yes")]
     pub create_topics: bool,
@@ -78,6 +87,9 @@ impl KafkaModelFeedConfig {
             topic: default_topic(),
             status_topic: default_status_topic(),
             drift_topic: default_drift_topic(),
+            format: AnnouncementFormat::default(),
+            #[cfg(feature = "registry")]
+            registry: None,
             create_topics: true,
             replication: None,
             connect_timeout: default_timeout(),
@@ -102,7 +114,20 @@ impl KafkaModelFeedConfig {
         if self.drift_topic == self.status_topic && !self.drift_topic.is_empty() {
             return Err(ConfigError::new("must differ from `status_topic`").of_key("drift_topic"));
         }
+        #[cfg(feature = "registry")]
+        self.check_registry().map_err(|error| error.of_key("registry"))?;
         Ok(())
+    }
+
+    #[cfg(feature = "registry")]
+    fn check_registry(&self) -> Result<(), ConfigError> {
+        match &self.registry {
+            Some(registry) => SchemaRegistry::new(registry.clone()).map(drop),
+            None if self.format == AnnouncementFormat::ConfluentAvro => Err(ConfigError::new(
+                "is missing: `format` is confluent_avro, whose schema is registered; set `registry.url`",
+            )),
+            None => Ok(()),
+        }
     }
 
     /// How `topic` is read, where a broker may keep who is at the end of it waiting for `wait_ms` milliseconds.

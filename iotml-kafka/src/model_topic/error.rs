@@ -1,10 +1,9 @@
 //! Why models cannot be announced, or announcements not be read.
 
-use iotml_core::error::ConfigError;
+use iotml_core::error::{ConfigError, SchemaRegistryError};
 use iotml_core::model::SetError;
 use iotml_core::sink::SinkError;
 
-use super::config::MAX_INLINE_BYTES;
 use crate::log::LogError;
 
 /// Why models cannot be announced, or announcements not be read.
@@ -19,12 +18,14 @@ pub enum ModelTopicError {
     Set(#[from] SetError),
     /// The files that come along are too large.
     #[error(
-        "the models in this announcement have {bytes} bytes, but a message takes {MAX_INLINE_BYTES}; put them into a model store and \
-         announce where they are"
+        "the models in this announcement have {bytes} bytes, but a message takes {limit} of them in this format; put them into a model \
+         store and announce where they are"
     )]
     TooLarge {
         /// How large they are.
         bytes: usize,
+        /// How large they may be: [`max_inline_bytes`](super::AnnouncementFormat::max_inline_bytes).
+        limit: usize,
     },
     /// An announcement that is there cannot be read, and is not to be overwritten unseen.
     #[error("what is announced of model {model:?} cannot be read: {source}; take it out, or announce the model whole")]
@@ -49,6 +50,9 @@ pub enum ModelTopicError {
     /// The topic cannot be written.
     #[error(transparent)]
     Write(#[from] SinkError),
+    /// The schema registry gives no schema now, or no id for one.
+    #[error(transparent)]
+    Registry(#[from] SchemaRegistryError),
     /// No thread or runtime can be made.
     #[error("no runtime can be made to talk to Kafka: {0}")]
     Runtime(#[source] std::io::Error),

@@ -2,7 +2,7 @@
 //!
 //! | topic | key | value |
 //! | --- | --- | --- |
-//! | `models`, compacted | the model's name | a [`ModelSet`](iotml_core::model::ModelSet) as JSON; a tombstone takes the model out |
+//! | `models`, compacted | the model's name | a [`ModelSet`](iotml_core::model::ModelSet) as JSON or Avro; a tombstone takes the model out |
 //! | `model-status` | the model's name | a [`ModelStatus`](iotml_core::model::ModelStatus) as JSON |
 //! | `model-drift` | the model's name | a [`ModelDrift`](iotml_core::model::ModelDrift) as JSON |
 //!
@@ -10,18 +10,22 @@
 //! 2. [`ModelTopic`] is the other side: it announces, and reads what is announced and reported.
 
 mod announce;
+#[cfg(feature = "registry")]
+mod avro;
 mod config;
 mod error;
 mod feed;
 mod read;
 mod report;
 mod turn;
+mod value;
 mod writer;
 
 pub use announce::ModelTopic;
-pub use config::{KafkaModelFeedConfig, MAX_INLINE_BYTES};
+pub use config::KafkaModelFeedConfig;
 pub use error::ModelTopicError;
 pub use feed::KafkaModelFeed;
+pub use value::AnnouncementFormat;
 
 use std::sync::Arc;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use iotml_core::batch::RawBatch;
-use iotml_core::model::{ModelSet, SetError};
+use iotml_core::model::ModelSet;
 
 use super::config::KafkaModelFeedConfig;
 use super::error::ModelTopicError;
+use super::value::Values;
 use super::writer::Writer;
 use crate::log::{LogError, LogEvent, LogRange, LogReader, Select, Span, Until};
 
@@ -33,14 +34,8 @@ pub(super) struct Record<'a> {
 
 impl Record<'_> {
     /// The set that it announces; `None` for a tombstone.
-    pub(super) fn set(&self) -> Result<Option<ModelSet>, SetError> {
-        let Some(value) = self.value else { return Ok(None) };
-        let set = ModelSet::from_json(value)?;
-        if set.model.as_bytes() != self.key {
-            let (found, expected) = (set.model, String::from_utf8_lossy(self.key));
-            return Err(SetError::Form(format!("under the key {expected:?} stands the model {found:?}")));
-        }
-        Ok(Some(set))
+    pub(super) fn set(&self, values: &Values<'_>) -> Result<Option<ModelSet>, ModelTopicError> {
+        self.value.map(|value| values.read(self.key, value)).transpose()
     }
 }
 

@@ -30,8 +30,8 @@ impl Turn {
     }
 
     /// Writes, if nobody else has taken the right meanwhile.
-    pub(super) fn write(&self, topic: &str, model: &str, json: &[u8]) -> Result<bool, ModelTopicError> {
-        let sent = self.producer.send(BaseRecord::to(topic).key(model).payload(json)).map_err(|(error, _)| error);
+    pub(super) fn write(&self, topic: &str, model: &str, value: &[u8]) -> Result<bool, ModelTopicError> {
+        let sent = self.producer.send(BaseRecord::to(topic).key(model).payload(value)).map_err(|(error, _)| error);
         match sent.and_then(|()| self.producer.commit_transaction(self.timeout)) {
             Ok(()) => Ok(true),
             Err(error) if is_fenced(&error) => Ok(false),

@@ -14,6 +14,7 @@ mod leave;
 mod log;
 mod log_bad;
 mod model_topic;
+mod model_topic_avro;
 mod reading;
 mod rebalance;
 mod replay;

@@ -7,13 +7,15 @@ use iotml_core::model::{
     Announcement, FeatureDrift, Known, LogStretch, ModelDrift, ModelFeed, ModelSet, ModelState, ModelStatus, Rollout,
     Watch,
 };
-use iotml_kafka::{KafkaModelFeed, KafkaModelFeedConfig, MAX_INLINE_BYTES, ModelTopic, ModelTopicError};
+use iotml_kafka::{
+    AnnouncementFormat, KafkaModelFeed, KafkaModelFeedConfig, ModelTopic, ModelTopicError, SchemaRegistryConfig,
+};
 use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 
 use crate::cluster::{Cluster, PATIENCE, blocking, build_context, unique};
 
 /// Topics of its own; the in-memory cluster cannot create them when asked to by a client.
-async fn config(cluster: &Cluster) -> KafkaModelFeedConfig {
+pub(crate) async fn config(cluster: &Cluster) -> KafkaModelFeedConfig {
     let mut config = KafkaModelFeedConfig::new(&cluster.servers);
     (config.topic, config.status_topic) = (unique("models"), unique("model-status"));
     config.drift_topic = unique("model-drift");
@@ -26,20 +28,20 @@ async fn config(cluster: &Cluster) -> KafkaModelFeedConfig {
     config
 }
 
-fn feed(config: &KafkaModelFeedConfig) -> Arc<KafkaModelFeed> {
+pub(crate) fn feed(config: &KafkaModelFeedConfig) -> Arc<KafkaModelFeed> {
     Arc::new(KafkaModelFeed::new(config.clone(), &build_context()).unwrap())
 }
 
-fn topic(config: &KafkaModelFeedConfig) -> ModelTopic {
+pub(crate) fn topic(config: &KafkaModelFeedConfig) -> ModelTopic {
     ModelTopic::new(config.clone()).unwrap()
 }
 
-fn set(model: &str, version: u32) -> ModelSet {
+pub(crate) fn set(model: &str, version: u32) -> ModelSet {
     ModelSet::single(model, Announcement::inline(version.to_string(), version.to_string().into_bytes()))
 }
 
 /// Waits until the feed knows something like this.
-async fn known(watch: &mut Watch, is_it: impl Fn(&Known) -> bool) -> Known {
+pub(crate) async fn known(watch: &mut Watch, is_it: impl Fn(&Known) -> bool) -> Known {
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
             let known = watch.known();
@@ -52,7 +54,7 @@ async fn known(watch: &mut Watch, is_it: impl Fn(&Known) -> bool) -> Known {
     waited.await.expect("it is known in time")
 }
 
-fn version(known: &Known) -> Option<&str> {
+pub(crate) fn version(known: &Known) -> Option<&str> {
     Some(known.set.as_ref()?.versions.first()?.version.as_str())
 }
 
@@ -256,9 +258,9 @@ async fn a_cluster_that_is_away_is_waited_for_and_said_to_be() {
 #[test]
 fn what_is_too_large_or_contradicts_itself_is_refused_before_it_is_sent() {
     let topic = ModelTopic::new(KafkaModelFeedConfig::new("localhost:1")).unwrap();
-    let large = ModelSet::single("cars", Announcement::inline("1", vec![0; MAX_INLINE_BYTES + 1]));
-    let error = topic.announce(&large).unwrap_err().to_string();
-    assert!(error.contains("650001") && error.contains("model store"), "{error}");
+    let large = |bytes| ModelSet::single("cars", Announcement::inline("1", vec![0; bytes]));
+    let error = topic.announce(&large(650_001)).unwrap_err().to_string();
+    assert!(error.contains("650001 bytes, but a message takes 650000") && error.contains("model store"), "{error}");
     let mut wrong = set("cars", 1);
     wrong.model = "../cars".to_owned();
     assert!(matches!(topic.announce(&wrong).unwrap_err(), ModelTopicError::Set(_)));
@@ -267,17 +269,37 @@ fn what_is_too_large_or_contradicts_itself_is_refused_before_it_is_sent() {
     let same = KafkaModelFeedConfig { drift_topic: "model-status".into(), ..KafkaModelFeedConfig::new("localhost:1") };
     let error = ModelTopic::new(same).unwrap_err().to_string();
     assert!(error.contains("must differ from `status_topic`"), "{error}");
+
+    let mut avro = KafkaModelFeedConfig::new("localhost:1");
+    avro.format = AnnouncementFormat::ConfluentAvro;
+    let key = |config: &KafkaModelFeedConfig| match ModelTopic::new(config.clone()) {
+        Err(ModelTopicError::Config(error)) => (error.key.unwrap().into_owned(), error.message),
+        other => panic!("{other:?}"),
+    };
+    let (at, what) = key(&avro);
+    assert!(at == "registry" && what.contains("`format` is confluent_avro"), "{at}: {what}");
+    avro.registry = Some(SchemaRegistryConfig::new("registry:8081"));
+    let (at, what) = key(&avro);
+    assert!(at == "registry" && what.contains("http://"), "{at}: {what}");
+    avro.registry = Some(SchemaRegistryConfig::new("http://localhost:1"));
+    let error = ModelTopic::new(avro).unwrap().announce(&large(900_001)).unwrap_err().to_string();
+    assert!(error.contains("900001 bytes, but a message takes 900000"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_inline_model_fits() {
     for cluster in Cluster::all() {
         let config = config(&cluster).await;
-        let file: Vec<u8> = (0..MAX_INLINE_BYTES).map(|at| (at * 31 % 251) as u8).collect();
-        let large = ModelSet::single("cars", Announcement::inline("1", file));
+        let large = large(AnnouncementFormat::Json);
         let (topic, announced) = (topic(&config), large.clone());
         blocking(move || topic.announce(&announced).unwrap()).await;
         let mut watch = feed(&config).watch("cars");
         assert_eq!(*known(&mut watch, |known| known.is_complete).await.set.unwrap(), large);
     }
+}
+
+/// The largest inline model, of bytes that hardly compress.
+pub(crate) fn large(format: AnnouncementFormat) -> ModelSet {
+    let file = (0..format.max_inline_bytes() as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8);
+    ModelSet::single("cars", Announcement::inline("1", file.collect()))
 }
