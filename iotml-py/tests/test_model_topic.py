@@ -76,6 +76,22 @@ def test_models_may_come_along_or_be_elsewhere(topic: ModelTopic, bootstrap: str
     assert [versions[number]["manifest"]["version"] for number in "23"] == ["2", "3"]
 
 
+def test_avro_is_announced_and_read_beside_json(topic: ModelTopic, bootstrap: str, unique: str, tmp_path: Path) -> None:
+    file, registry = model(tmp_path), server("IOTML_REGISTRY")
+    topic.announce("cars", "1", inline=file)
+    avro = ModelTopic(bootstrap, topic.topic, status_topic=f"{unique}-status", format="confluent_avro", registry={"url": registry})
+    announced = avro.announce("cars", "2", inline=file, canary=10)
+    assert in_force(announced) == {"1": "all rows", "2": "10 % of the keys"}
+    assert (topics.read(bootstrap, topic.topic)[-1].value or b"")[:1] == b"\0"
+    assert ModelTopic(bootstrap, topic.topic, registry=registry).announced("cars") == announced
+    assert "set `registry.url`" in (topic.announced("cars").trouble or "")
+    with pytest.raises(iotml.RolloutError, match=r"registry\.url"):
+        topic.promote("cars", "2")
+    away = ModelTopic(bootstrap, topic.topic, registry=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(iotml.SourceError, match="the schema registry is unavailable"):
+        away.announced()
+
+
 def test_changes_that_cannot_be(topic: ModelTopic, tmp_path: Path) -> None:
     file = model(tmp_path)
     stored = ModelStore("memory://").publish(file)
@@ -135,6 +151,9 @@ def test_topics_that_cannot_be() -> None:
         ({"topic": "a", "status_topic": "a"}, "must differ from `topic`"),
         ({"timeout": 0}, "a timeout of 0 seconds"),
         ({"replication": -1}, "invalid value"),
+        ({"format": "avro"}, "unknown variant `avro`"),
+        ({"format": "confluent_avro"}, "`format` is confluent_avro"),
+        ({"registry": "registry:8081"}, "must begin with http://"),
     ):
         with pytest.raises(iotml.ConfigError, match=message):
             ModelTopic("127.0.0.1:1", **arguments)

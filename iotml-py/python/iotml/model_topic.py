@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from iotml._iotml import TopicClient
 from iotml.drift import ModelDrift
@@ -29,6 +29,8 @@ class ModelTopic:
     - `topic`: where models are announced; it is compacted, and made if it is not there;
     - `status_topic`: where workers report; `""` if they do not;
     - `drift_topic`: where they report that rows drifted, likewise;
+    - `format`: how models are announced: `"json"` or `"confluent_avro"`, which needs a registry; both are read;
+    - `registry`: the address of a schema registry, or a mapping, as for `KafkaLog`;
     - `create_topics`, `replication`: whether topics are made, and how many copies they have, the broker's default if None;
     - `timeout`: seconds that a broker is waited for;
     - `kafka`: properties of librdkafka, such as `{"security.protocol": "SASL_SSL"}`.
@@ -38,7 +40,7 @@ class ModelTopic:
     been made or not.
 
     Calls raise `RolloutError` for a change that cannot be, `SourceError` or `SinkError` if Kafka cannot be read or
-    written.
+    written; `SourceError`, too, if the schema registry cannot be asked.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class ModelTopic:
         *,
         status_topic: str = "model-status",
         drift_topic: str = "model-drift",
+        format: Literal["json", "confluent_avro"] = "json",  # noqa: A002
+        registry: str | Mapping[str, Any] | None = None,
         create_topics: bool = True,
         replication: int | None = None,
         timeout: float = 10.0,
@@ -58,6 +62,8 @@ class ModelTopic:
             "topic": topic,
             "status_topic": status_topic,
             "drift_topic": drift_topic,
+            "format": format,
+            "registry": {"url": registry} if isinstance(registry, str) else registry and dict(registry),
             "create_topics": create_topics,
             "replication": replication,
             "connect_timeout": milliseconds("a timeout of", timeout),
@@ -138,7 +144,8 @@ class ModelTopic:
 
         - `announce(stored)`: a version that `ModelStore.publish` put into the workers' store;
         - `announce("cars", "4", uri=..., sha256=...)`: one at an address that the workers can read;
-        - `announce("cars", "4", inline=...)`: an ONNX file, by path or as bytes, that comes along; at most 650 kB.
+        - `announce("cars", "4", inline=...)`: an ONNX file, by path or as bytes, that comes along; at most 650 kB
+          in JSON, 900 kB in Avro.
 
         `manifest` takes the place of the one in the file; with `check` a file that comes along is loaded into an engine
         first, to see that its golden rows come out.
