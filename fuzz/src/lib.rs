@@ -13,6 +13,7 @@ mod input;
 mod json;
 mod mqtt_topic;
 mod onnx;
+mod oracle;
 mod rows;
 pub mod seeds;
 

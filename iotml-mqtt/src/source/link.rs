@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backend::{Backend, Command, LOOK, SILENCE, Shared};
 use super::config::Retained;
+use super::cork::Cork;
 use super::handover::{hand_over, now};
 use super::mapping::Mapped;
 use super::session::{PacketId, Receipt, Session};
@@ -63,6 +64,8 @@ struct Link {
     mapped: Mapped,
     hasher: RandomState,
     pause: Duration,
+    /// Put in for acknowledgements, so that they leave together.
+    cork: Cork,
 }
 
 /// How far a connection is with taking leave.
@@ -94,11 +97,12 @@ impl LateAck {
     pub(super) fn new(
         shared: Arc<Shared>,
         number: usize,
-        options: MqttOptions,
+        mut options: MqttOptions,
         commands: mpsc::UnboundedReceiver<Command>,
         ready: oneshot::Sender<Result<(), Trouble>>,
     ) -> Self {
-        let client_id = options.client_id().into();
+        let (client_id, cork) = (options.client_id().into(), Cork::default());
+        cork.fit(&mut options, shared.config.connection.connect_timeout.0);
         // Unbounded, so that handing over an acknowledgement never waits or fails; what is in flight bounds it.
         let (client, events) = AsyncClient::builder(options).unbounded().build();
         let link = Link {
@@ -117,6 +121,7 @@ impl LateAck {
             mapped: Mapped::default(),
             hasher: RandomState::new(),
             pause: FIRST_PAUSE,
+            cork,
         };
         Self { link, events }
     }
@@ -159,6 +164,9 @@ impl Link {
                 break;
             }
         }
+        // With it goes the connection.
+        drop(events);
+        self.cork.hung_up().await;
         if let Some(closed) = self.closing.take() {
             let _ = closed.send(());
         }
@@ -191,6 +199,7 @@ impl Link {
     /// has sent, and a client that asks again before it has read that gives the connection up. What is asked for here goes out
     /// before anything more is read of the socket, and its answer may come at any time.
     fn greet(&mut self) {
+        self.cork.pull_out();
         self.is_greeting = self.connected && self.client.try_unsubscribe(NEVER_SUBSCRIBED).is_ok();
     }
 
@@ -199,6 +208,9 @@ impl Link {
             Command::Ack(lane, through) => {
                 let Some(session) = self.session.as_mut().filter(|session| session.lane() == lane) else { return };
                 let client = &self.client;
+                if self.closing.is_none() {
+                    self.cork.put_in();
+                }
                 let mut n = 0;
                 session.ack(through, |packet| {
                     acknowledge(client, packet);
@@ -250,6 +262,7 @@ impl Link {
 
     /// Ends the connection, and the session with it only if nothing can be lost by that.
     fn say_goodbye(&self) -> Result<(), rumqttc::ClientError> {
+        self.cork.say_goodbye();
         let is_durable = self.session.as_ref().is_none_or(Session::is_durable);
         if self.leaving != Leaving::Cleared || !is_durable {
             return self.client.try_disconnect();
@@ -456,7 +469,7 @@ impl Link {
     }
 }
 
-/// Hands an acknowledgement to the client, which writes all that are waiting at once.
+/// Hands an acknowledgement to the client.
 fn acknowledge(client: &AsyncClient, packet: PacketId) {
     let answer = if packet.exactly_once {
         ManualAck::PubRec(PubRec::new(packet.id, None))

@@ -2,6 +2,7 @@
 
 mod backend;
 mod config;
+mod cork;
 mod counters;
 mod handover;
 mod inbox;

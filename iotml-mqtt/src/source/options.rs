@@ -14,8 +14,8 @@ use crate::server::Server;
 /// through at every write.
 const OUTGOING_LIMIT: u16 = 16;
 
-/// Reads of one wake-up, and acknowledgements of one write.
-const MAX_GROUP: usize = 128;
+/// Reads of one wake-up.
+const MAX_READS: usize = 128;
 
 /// Options for the connection with this client id. Reads the certificate files.
 pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &str) -> Result<MqttOptions, ConfigError> {
@@ -27,8 +27,7 @@ pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &st
         .set_receive_maximum(Some(config.receive_maximum))
         .set_ack_mode(AckMode::Manual)
         .set_outgoing_inflight_upper_limit(OUTGOING_LIMIT)
-        .set_max_request_batch(MAX_GROUP)
-        .set_read_batch_size(MAX_GROUP)
+        .set_read_batch_size(MAX_READS)
         // The broker would silently drop what exceeds a limit of ours; a decoder rejects it visibly.
         // Comes last, because setting a property sets the limit back to 10 KiB.
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Unlimited);
