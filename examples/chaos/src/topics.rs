@@ -1,6 +1,6 @@
 //! The Kafka topics of one seed, as the harness sees them: past the proxies, and with a client of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cars::mqtt::SEQ;
@@ -67,7 +67,9 @@ pub async fn create(kafka: u16, names: &Names) -> Result<(), Failure> {
 /// Counts the rows of a topic.
 #[derive(Clone)]
 pub struct Counter {
-    consumer: Arc<BaseConsumer>,
+    kafka: u16,
+    /// Made anew when it gets no answer: a client that hears of a cluster without brokers may never connect again.
+    consumer: Arc<Mutex<Option<Arc<BaseConsumer>>>>,
     topic: String,
     n_partitions: i32,
 }
@@ -81,21 +83,33 @@ impl std::fmt::Debug for Counter {
 impl Counter {
     /// Of a topic with so many partitions.
     pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Result<Self, KafkaError> {
-        Ok(Self { consumer: Arc::new(client(kafka).create()?), topic: topic.to_owned(), n_partitions })
+        let consumer = Arc::new(client(kafka).create()?);
+        Ok(Self { kafka, consumer: Arc::new(Mutex::new(Some(consumer))), topic: topic.to_owned(), n_partitions })
     }
 
     /// How many there are; `None` where Kafka does not answer in time.
     pub async fn n_rows(&self) -> Option<u64> {
         let this = self.clone();
-        let ask = move || {
-            let deadline = Instant::now() + PATIENCE;
-            let n_rows = |partition| {
-                let (low, high) = watermarks(&this.consumer, &this.topic, partition, deadline).ok()?;
-                u64::try_from(high - low).ok()
-            };
-            (0..this.n_partitions).map(n_rows).sum()
+        tokio::task::spawn_blocking(move || this.ask()).await.ok()?
+    }
+
+    fn ask(&self) -> Option<u64> {
+        let deadline = Instant::now() + PATIENCE;
+        let kept = || self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept().clone();
+        let consumer = match known {
+            Some(consumer) => consumer,
+            None => kept().insert(Arc::new(client(self.kafka).create().ok()?)).clone(),
         };
-        tokio::task::spawn_blocking(ask).await.ok()?
+        let n_rows = |partition| {
+            let (low, high) = watermarks(&consumer, &self.topic, partition, deadline).ok()?;
+            u64::try_from(high - low).ok()
+        };
+        let n_rows: Option<u64> = (0..self.n_partitions).map(n_rows).sum();
+        if n_rows.is_none() {
+            *kept() = None;
+        }
+        n_rows
     }
 }
 
@@ -116,7 +130,7 @@ fn watermarks(
 
 /// Reads a topic from its beginning, and goes on where it was when asked again.
 pub struct Reader {
-    consumer: Arc<BaseConsumer>,
+    kafka: u16,
     topic: String,
     /// Rows by partition.
     pub rows: Vec<Vec<Row>>,
@@ -126,19 +140,23 @@ pub struct Reader {
 
 impl Reader {
     /// Of a topic with so many partitions.
-    pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Result<Self, KafkaError> {
-        let mut config = client(kafka);
+    pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Self {
+        Self { kafka, topic: topic.to_owned(), rows: vec![Vec::new(); n_partitions as usize], n_strange: 0 }
+    }
+
+    /// A client for one reading: one that waited through a trouble of Kafka may never connect again.
+    fn consumer(&self) -> Result<BaseConsumer, KafkaError> {
+        let mut config = client(self.kafka);
         config.set("group.id", "chaos-reader").set("enable.auto.commit", "false");
         // Asking where a topic ends waits behind a fetch.
         config.set("fetch.wait.max.ms", "10");
         let consumer: BaseConsumer = config.create()?;
         let mut list = TopicPartitionList::new();
-        for partition in 0..n_partitions {
-            list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        for (partition, rows) in (0..).zip(&self.rows) {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(rows.len() as i64))?;
         }
         consumer.assign(&list)?;
-        let rows = vec![Vec::new(); n_partitions as usize];
-        Ok(Self { consumer: Arc::new(consumer), topic: topic.to_owned(), rows, n_strange: 0 })
+        Ok(consumer)
     }
 
     /// Reads on to the present end of every partition.
@@ -146,7 +164,7 @@ impl Reader {
     /// Errs where that is not possible in `patience`.
     pub fn read(&mut self, patience: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;
-        let consumer = self.consumer.clone();
+        let consumer = self.consumer()?;
         let end_of = |partition| watermarks(&consumer, &self.topic, partition, deadline).map(|(_, end)| end as usize);
         let ends: Vec<usize> = (0..self.rows.len() as i32).map(end_of).collect::<Result<_, _>>()?;
         while self.rows.iter().zip(&ends).any(|(rows, end)| rows.len() < *end) {

@@ -8,6 +8,7 @@ mod properties;
 #[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod queue;
 mod refusal;
+#[expect(unsafe_code, reason = "calls librdkafka where rdkafka has no wrapper")]
 mod reports;
 
 pub(crate) use class::{Verdict, verdict};
@@ -16,4 +17,4 @@ pub(crate) use member::{CallError, GroupMember};
 pub use properties::KafkaProperties;
 pub(crate) use properties::Rule;
 pub(crate) use queue::{Fetched, MessageQueue, watermarks};
-pub(crate) use reports::Reports;
+pub(crate) use reports::{ALONE, Reports};

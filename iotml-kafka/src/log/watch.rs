@@ -31,6 +31,7 @@ impl LogReader {
                 return Err(LogError::kafka(format!("Kafka refuses the reader: {why}"), code));
             }
         }
+        self.consumer.context().reports.revive(self.consumer.client(), &self.settings.servers);
         Ok(())
     }
 

@@ -80,7 +80,7 @@ impl Open {
             self.create_missing(messages, &mut turn.known).await?;
             self.send((producing, &mut turn.handles), messages, &all).await?
         };
-        let failed = sent.pending.done().await;
+        let failed = producing.patiently(sent.pending.done()).await;
         if let (Some(_), Some((row, code))) = (self.transactional, failed.first()) {
             return Err(self.doomed(producing, *code, messages, *row));
         }
@@ -209,7 +209,7 @@ impl Open {
                 groups.push(rest);
             }
             let sent = self.send((producing, &mut turn.handles), messages, &group).await?;
-            let failed = sent.pending.done().await;
+            let failed = producing.patiently(sent.pending.done()).await;
             written.rejected.extend(sent.rejected);
             written.retryable.extend(sent.retryable);
             let suspects = refused_as_batch(&failed);

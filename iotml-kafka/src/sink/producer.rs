@@ -1,16 +1,18 @@
 //! A producer, and what belongs to it: one for each sink, or one for all sinks of a task that write in the same transactions.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use iotml_core::sink::SinkError;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::ThreadedProducer;
+use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::sync::Mutex;
 
 use super::delivery::{Deliveries, SinkContext};
 use super::handles::Handles;
+use crate::client::ALONE;
 
 /// A connected producer.
 pub(super) struct Producing {
@@ -19,6 +21,8 @@ pub(super) struct Producing {
     pub turn: Mutex<Turn>,
     pub producer: ThreadedProducer<SinkContext>,
     pub deliveries: Arc<Deliveries>,
+    /// The brokers to begin with.
+    servers: String,
 }
 
 /// What only the one whose turn it is needs.
@@ -35,7 +39,8 @@ impl Producing {
         let context = SinkContext::default();
         let made: Result<ThreadedProducer<SinkContext>, KafkaError> = client.create_with_context(context.clone());
         let producer = made.map_err(|error| SinkError::fatal_from("the Kafka producer cannot be made", error))?;
-        Ok(Self { turn: Mutex::default(), producer, deliveries: context.0 })
+        let servers = client.get("bootstrap.servers").unwrap_or_default().to_owned();
+        Ok(Self { turn: Mutex::default(), producer, deliveries: context.0, servers })
     }
 
     /// Waits until nothing is on its way.
@@ -51,7 +56,18 @@ impl Producing {
             if self.deliveries.n_rows() == 0 {
                 return;
             }
-            self.deliveries.next().await;
+            self.patiently(self.deliveries.next()).await;
+        }
+    }
+
+    /// Waits for what librdkafka has to do, and sees to it that it does not stay without brokers meanwhile.
+    pub async fn patiently<T>(&self, done: impl Future<Output = T>) -> T {
+        let mut done = pin!(done);
+        loop {
+            match tokio::time::timeout(ALONE, done.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.deliveries.reports.revive(self.producer.client(), &self.servers),
+            }
         }
     }
 }

@@ -95,6 +95,8 @@ impl Fetcher {
             }
             Some(Err(error)) => self.consumer_error(&error),
         }
+        let servers = self.settings.config.kafka.servers().unwrap_or_default();
+        self.consumer.context().reports.revive(self.consumer.client(), servers);
         self.serve_rebalances();
         self.serve_rewind();
         self.serve_commits(Duration::ZERO);

@@ -140,7 +140,8 @@ impl Agreement {
     /// Pearson's correlation of the scores; `None` where one of them never changes.
     pub fn correlation(&self) -> Option<f64> {
         let scale = (self.squares[0] * self.squares[1]).sqrt();
-        (scale > 0.0).then(|| self.products / scale)
+        // Rounding may take what belongs together perfectly a little beyond it.
+        (scale > 0.0).then(|| (self.products / scale).clamp(-1.0, 1.0))
     }
 }
 
@@ -192,6 +193,10 @@ mod tests {
         assert_eq!((agreement.verdicts, agreement.n_only_acting_scored), ([2, 0, 0, 2], 1));
         assert_eq!(agreement.mean_difference(), Some(0.5));
         assert!((agreement.correlation().unwrap() - 0.848_528_1).abs() < 1e-6, "{:?}", agreement.correlation());
+        let mut same = Agreement::default();
+        (1..2000).map(|n| n as f32 * 0.1).for_each(|score| same.add(half(score), half(score * 1.1)));
+        let correlation = same.correlation().unwrap();
+        assert!((0.999..=1.0).contains(&correlation), "{correlation}");
         let mut constant = Agreement::default();
         (0..3).for_each(|_| constant.add(half(1.0), half(2.0)));
         assert_eq!(constant.correlation(), None);
