@@ -99,13 +99,13 @@ impl<'a> Run<'a> {
         };
         let count = |topic, n_partitions| Counter::new(kafka, topic, n_partitions);
         let bridges = Crew::new(
-            count(&names.input, N_PARTITIONS)?,
+            count(&names.input, N_PARTITIONS),
             None,
             vec![proxies.bridge_to_broker.clone(), proxies.bridge_to_kafka.clone()],
         );
         let scorers = Crew::new(
-            count(&names.predictions, N_PARTITIONS)?,
-            Some(count(&names.dead_letters, 1)?),
+            count(&names.predictions, N_PARTITIONS),
+            Some(count(&names.dead_letters, 1)),
             vec![proxies.scorer_to_kafka.clone()],
         );
         let (program, source) = &stage.bridge;

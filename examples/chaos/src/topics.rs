@@ -69,7 +69,7 @@ pub async fn create(kafka: u16, names: &Names) -> Result<(), Failure> {
 pub struct Counter {
     kafka: u16,
     /// Made anew when it gets no answer: a client that hears of a cluster without brokers may never connect again.
-    consumer: Arc<Mutex<Option<Arc<BaseConsumer>>>>,
+    consumer: Arc<Mutex<Option<BaseConsumer>>>,
     topic: String,
     n_partitions: i32,
 }
@@ -82,9 +82,8 @@ impl std::fmt::Debug for Counter {
 
 impl Counter {
     /// Of a topic with so many partitions.
-    pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Result<Self, KafkaError> {
-        let consumer = Arc::new(client(kafka).create()?);
-        Ok(Self { kafka, consumer: Arc::new(Mutex::new(Some(consumer))), topic: topic.to_owned(), n_partitions })
+    pub fn new(kafka: u16, topic: &str, n_partitions: i32) -> Self {
+        Self { kafka, consumer: Arc::default(), topic: topic.to_owned(), n_partitions }
     }
 
     /// How many there are; `None` where Kafka does not answer in time.
@@ -95,21 +94,15 @@ impl Counter {
 
     fn ask(&self) -> Option<u64> {
         let deadline = Instant::now() + PATIENCE;
-        let kept = || self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept().clone();
-        let consumer = match known {
-            Some(consumer) => consumer,
-            None => kept().insert(Arc::new(client(self.kafka).create().ok()?)).clone(),
-        };
+        let mut kept = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        let consumer: BaseConsumer = kept.take().or_else(|| client(self.kafka).create().ok())?;
         let n_rows = |partition| {
             let (low, high) = watermarks(&consumer, &self.topic, partition, deadline).ok()?;
             u64::try_from(high - low).ok()
         };
-        let n_rows: Option<u64> = (0..self.n_partitions).map(n_rows).sum();
-        if n_rows.is_none() {
-            *kept() = None;
-        }
-        n_rows
+        let n_rows = (0..self.n_partitions).map(n_rows).sum::<Option<u64>>()?;
+        *kept = Some(consumer);
+        Some(n_rows)
     }
 }
 

@@ -8,7 +8,7 @@ mod json;
 
 pub use avro::{
     AvroDecoder, AvroDecoderConfig, ConfluentAvroDecoder, ConfluentAvroDecoderConfig, DatumError, DatumReader,
-    SchemaError, SchemaResolver,
+    SchemaError, SchemaResolver, split_frame,
 };
 pub(crate) use avro::{WriterSchema, read_schema};
 pub use columns::{ColumnConfig, ColumnType};

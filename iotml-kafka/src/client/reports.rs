@@ -10,8 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::refusal::is_alert;
 
-/// How long librdkafka is left to find its way back by itself.
-pub(crate) const ALONE: Duration = Duration::from_secs(5);
+/// How long librdkafka is left to find its way back by itself: while it tries, it says more often than this that all brokers are down, as
+/// long as `reconnect.backoff.max.ms` is its default.
+pub(crate) const ALONE: Duration = Duration::from_secs(15);
 
 /// Keeps the last connection error, so that a failed start can say why instead of "timed out".
 #[derive(Debug, Default)]
@@ -23,7 +24,7 @@ struct Last {
     trouble: Option<String>,
     /// A refusal that no waiting will change: wrong password, wrong certificate.
     refusal: Option<String>,
-    /// When all brokers were lost, if nothing was done about it yet.
+    /// When it was said last that all brokers are down, if nothing was done about it yet.
     lost: Option<Instant>,
 }
 
@@ -32,7 +33,7 @@ impl Reports {
     pub fn error(&self, error: &KafkaError, text: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            last.lost.get_or_insert_with(Instant::now);
+            last.lost = Some(Instant::now());
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => last.refusal = Some(text.to_owned()),
@@ -66,7 +67,8 @@ impl Reports {
     /// Tells a client that has lost all brokers, and was left alone for a while, where to begin anew. To be called now and then.
     ///
     /// A cluster that comes back says for a moment that it has no brokers; librdkafka then forgets all it knew, and may forget to
-    /// begin anew, too, and never connect again (its issue 5301). What it still knows is left as it is.
+    /// begin anew, too, and never connect again (its issue 5301). What it still knows is left as it is. It remembers each time that it is
+    /// told, so it is told once an outage, and not while it still tries.
     pub fn revive<C: ClientContext>(&self, client: &Client<C>, servers: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lost) = last.lost.take_if(|lost| lost.elapsed() >= ALONE) else { return };
@@ -104,9 +106,13 @@ mod tests {
         let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
         reports.error(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
         let told = lost(&reports).unwrap();
-        reports.error(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
         reports.revive(consumer.client(), &cluster.bootstrap_servers());
         assert_eq!(lost(&reports), Some(told), "it is left alone for a while");
+        reports.0.lock().unwrap().lost = told.checked_sub(ALONE);
+        reports.error(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        let told = lost(&reports).unwrap();
+        reports.revive(consumer.client(), &cluster.bootstrap_servers());
+        assert_eq!(lost(&reports), Some(told), "it still tries");
         reports.0.lock().unwrap().lost = told.checked_sub(ALONE);
         reports.revive(consumer.client(), &cluster.bootstrap_servers());
         assert_eq!(lost(&reports), None);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use apache_avro::{Schema, write_avro_datum_ref};
-use iotml_core::decode::{DatumReader, SchemaResolver};
+use iotml_core::decode::{DatumReader, SchemaResolver, split_frame};
 use iotml_core::encode::{Registration, SchemaRegistrar};
 use iotml_core::error::SchemaRegistryError;
 use iotml_core::model::{Announcement, Availability, Digest, MODEL_SET_FORMAT, ModelSet, Place, Rollout, SetError};
@@ -50,10 +50,8 @@ impl Schemas {
 
 /// The id of the schema, and the datum behind it.
 pub(super) fn unframe(value: &[u8]) -> Result<(u32, &[u8]), SetError> {
-    match value {
-        [0, a, b, c, d, datum @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),
-        _ => Err(SetError::Form(format!("Avro of {} bytes, which is too short for a schema's id", value.len()))),
-    }
+    let too_short = |_| SetError::Form(format!("Avro of {} bytes, which is too short for a schema's id", value.len()));
+    split_frame(value).map_err(too_short)
 }
 
 /// `set` in the frame of schema `id`, which must be that of [`SCHEMA`].

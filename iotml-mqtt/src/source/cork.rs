@@ -47,9 +47,9 @@ impl<S> Clone for Cork<S> {
 }
 
 impl<S> Cork<S> {
-    /// From now on: acknowledgements, until the next read.
+    /// From now on: acknowledgements, until the next read. Not behind a goodbye.
     pub(super) fn put_in(&self) {
-        self.0.is_in.store(true, Ordering::Relaxed);
+        self.0.is_in.store(!self.0.says_goodbye.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// From now on: something behind which nothing may be read.
@@ -144,25 +144,17 @@ impl<S: Unpin> Corked<S> {
 
 impl<S: AsyncWrite + Unpin> Corked<S> {
     fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let kept = std::mem::take(&mut self.kept);
-        let sent = self.poll_send(cx, &kept);
-        self.kept = kept;
-        if sent.is_ready() {
-            self.kept.clear();
-            self.n_sent = 0;
-        }
-        sent
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>, kept: &[u8]) -> Poll<io::Result<()>> {
-        while self.n_sent < kept.len() {
-            let n_sent = self.n_sent;
-            let n = ready!(self.socket()?.poll_write(cx, &kept[n_sent..]))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        let Self { socket: Some(socket), kept, n_sent, .. } = self else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while *n_sent < kept.len() {
+            match ready!(Pin::new(&mut *socket).poll_write(cx, &kept[*n_sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => *n_sent += n,
             }
-            self.n_sent += n;
         }
+        kept.clear();
+        *n_sent = 0;
         Poll::Ready(Ok(()))
     }
 }

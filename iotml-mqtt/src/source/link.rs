@@ -208,9 +208,7 @@ impl Link {
             Command::Ack(lane, through) => {
                 let Some(session) = self.session.as_mut().filter(|session| session.lane() == lane) else { return };
                 let client = &self.client;
-                if self.closing.is_none() {
-                    self.cork.put_in();
-                }
+                self.cork.put_in();
                 let mut n = 0;
                 session.ack(through, |packet| {
                     acknowledge(client, packet);

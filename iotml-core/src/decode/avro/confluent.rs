@@ -228,7 +228,7 @@ impl Decoder for ConfluentAvroDecoder {
         // Neighbours nearly always share their schema.
         let mut last: Option<(u32, &Program)> = None;
         decode_rows(raw, layout, *max_bytes, |payload| {
-            let (id, datum) = split(payload)?;
+            let (id, datum) = split_frame(payload)?;
             if let Some((last_id, program)) = last
                 && last_id == id
             {
@@ -255,9 +255,12 @@ fn not_asked(id: u32) -> Cause {
     Cause::new(Reason::SchemaNotAsked, detail)
 }
 
-/// The schema's id, and the datum behind it.
+/// The schema's id in a Confluent frame, and the datum behind it.
+///
+/// # Errors
+/// Why it is no such frame.
 #[inline]
-fn split(payload: &[u8]) -> Result<(u32, &[u8]), Cause> {
+pub fn split_frame(payload: &[u8]) -> Result<(u32, &[u8]), Cause> {
     match payload {
         [0, a, b, c, d, datum @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),
         other => Err(unframed(other)),

@@ -24,7 +24,7 @@ mod run;
 mod schema;
 mod skip;
 
-pub use confluent::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig};
+pub use confluent::{ConfluentAvroDecoder, ConfluentAvroDecoderConfig, split_frame};
 pub use datum::{DatumError, DatumReader};
 pub(crate) use plain::read_schema;
 pub use plain::{AvroDecoder, AvroDecoderConfig};
