@@ -371,6 +371,8 @@ impl Loader {
         }
         let Force { wanted, has_shadow, plan, .. } = force;
         let delivery = Delivery { wanted, has_shadow: *has_shadow, plan, generation: self.generation };
+        // Before the task can be seen to go on, or it would for a moment run and say that it waits.
+        seat.task.notices.clear(&self.shared.notice());
         seat.deliver(delivery, made);
         Ok(())
     }
@@ -387,7 +389,6 @@ impl Loader {
                     self.try_again();
                     continue;
                 }
-                seat.task.notices.clear(&self.shared.notice());
                 self.seats.push((seat.clone(), 0, Vec::new()));
             }
         }

@@ -172,7 +172,9 @@ fn the_configured_model_scores_until_one_is_announced() {
         }
         world.feed.announce(ModelSet::new("m"));
         wait("word", || world.states("").last() == Some(&ModelState::Unavailable), String::new);
-        assert!(handle.health().detail.contains("version 4 goes on"), "{}", handle.health().detail);
+        // It is reported first and shown a moment later.
+        let says = || handle.health().detail.contains("version 4 goes on");
+        wait("word that it goes on", says, || handle.health().detail);
         assert!(handle.health().is_ready);
         world.end(handle);
         let versions: Vec<String> = world.rows()[0].iter().map(|row| row.version.clone()).collect();
