@@ -217,10 +217,14 @@ impl ModelSet {
     /// # Errors
     /// [`SetError::NothingBefore`].
     pub fn roll_back(&mut self) -> Result<(), SetError> {
-        let retired = self.versions.iter().rev().find(|announced| !announced.is_ready() && announced.is_way_back());
         let nothing = || SetError::NothingBefore { model: self.model.clone() };
-        let version = retired.ok_or_else(nothing)?.version.clone();
+        let version = self.way_back().ok_or_else(nothing)?.version.clone();
         self.promote(&version)
+    }
+
+    /// The version to go back to: the one retired last of those that scored, alone or with others, what no canary takes.
+    pub fn way_back(&self) -> Option<&Announcement> {
+        self.versions.iter().rev().find(|announced| !announced.is_ready() && announced.is_way_back())
     }
 
     /// Takes `version` out of service.

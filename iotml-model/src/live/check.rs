@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use iotml_core::arrow::datatypes::Field;
-use iotml_core::model::{Announcement, Digest};
+use iotml_core::model::{Announcement, Digest, Place};
+use iotml_core::plugin::HumanDuration;
 use prost::bytes::Bytes;
 
 use super::config::FollowConfig;
@@ -58,7 +59,7 @@ impl Surroundings {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout) => {
                 let advice = "it is too slow for a stream, or `follow.max_check_time` too short";
-                Err(Refused::for_good(format!("its checks took longer than {limit:?}: {advice}")))
+                Err(Refused::unless_it_passes(format!("its checks took longer than {limit:?}: {advice}")))
             }
             Err(RecvTimeoutError::Disconnected) => {
                 Err(Refused::for_good("a check of it panicked, which is a defect: please report it with the file"))
@@ -73,7 +74,10 @@ impl Surroundings {
             let (expected, n_bytes) = (announced.sha256, file.len());
             let advice = "publish it again, or announce the right digest";
             let cause = format!("its file ({n_bytes} bytes) has the SHA-256 {found}, but {expected} was announced");
-            return Err(Refused::for_good(format!("{cause}; {advice}")));
+            let cause = format!("{cause}; {advice}");
+            // A file elsewhere may be in the middle of being copied there.
+            let stays = matches!(announced.place, Place::Inline(_));
+            return Err(if stays { Refused::for_good(cause) } else { Refused::for_now(cause) });
         }
         let manifest = manifest_of(announced, manifest)?;
         self.open(file, manifest, announced, acts)
@@ -145,57 +149,69 @@ impl Surroundings {
     /// The first look: one row, before golden rows are run in earnest.
     fn keeps_pace(&self, model: &mut Model) -> Result<(), Refused> {
         let row = vec![0.0; model.input_width()];
-        let mut took = Duration::ZERO;
+        let limit = self.follow.max_batch_time;
         // The first run may set things up.
+        let mut kept = Ok(());
         for _ in 0..2 {
             let begun = Instant::now();
             model.run(&row).map_err(|error| Refused::for_good(error.to_string()))?;
-            took = begun.elapsed();
-            if took <= self.follow.max_batch_time.0 {
-                return Ok(());
+            kept = in_time(begun, 1, limit);
+            if kept.is_ok() {
+                break;
             }
         }
-        Err(self.too_slow(1, took))
+        kept
     }
 
     /// Whether what it makes of live rows are numbers, in time.
-    fn is_sane(&self, model: &mut Model, mut work: Work) -> Result<(), Refused> {
-        let begun = Instant::now();
-        let Some(sample) = &self.sample else {
-            let rows = vec![0.0; model.input_width() * MAX_SAMPLE_ROWS];
-            model.run(&rows).map_err(|error| Refused::for_good(error.to_string()))?;
-            let took = begun.elapsed();
-            return if took > self.follow.max_batch_time.0 {
-                Err(self.too_slow(MAX_SAMPLE_ROWS, took))
-            } else {
-                Ok(())
-            };
-        };
-        let keys = sample.keys();
-        let input = Input { rows: Rows::Columns(&sample.columns), keys: Keys::Given(&keys) };
-        let scores = work.evaluate(model, &input).map_err(|error| match error {
-            EvaluationError::Feature(error) => {
-                Refused::for_good(format!("it does not fit the rows of this pipeline: {error}"))
-            }
-            error => Refused::for_good(error.to_string()),
-        })?;
-        let (took, n_rows) = (begun.elapsed(), sample.columns.num_rows());
-        if took > self.follow.max_batch_time.0 {
-            return Err(self.too_slow(n_rows, took));
-        }
-        if scores.n_not_finite > 0 {
-            let n = scores.n_not_finite;
-            let why = format!("of the last {n_rows} rows of the stream it gives {n} a score that is no finite number");
-            return Err(Refused::for_good(format!("{why}; train it again, or look at its scaling")));
-        }
-        Ok(())
-    }
-
-    fn too_slow(&self, n_rows: usize, took: Duration) -> Refused {
+    fn is_sane(&self, model: &mut Model, work: Work) -> Result<(), Refused> {
         let limit = self.follow.max_batch_time;
-        let advice = "use a smaller model, or raise `follow.max_batch_time`";
-        Refused::for_good(format!("it took {took:.1?} for a batch of {n_rows} rows, more than {limit}; {advice}"))
+        if let Some(sample) = &self.sample {
+            let n_rows = sample.columns.num_rows();
+            let n_not_finite = show(model, work, sample, limit)?;
+            // One device that sends monstrous numbers must not keep a model out.
+            if n_not_finite > n_rows / 100 {
+                tracing::debug!(n_rows, n_not_finite, "scores that are no finite numbers");
+                let why = "of rows of the stream it gives more than one in a hundred a score that is no finite number";
+                return Err(Refused::unless_it_passes(format!("{why}; train it again, or look at its scaling")));
+            }
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let rows = vec![0.0; model.input_width() * MAX_SAMPLE_ROWS];
+        model.run(&rows).map_err(|error| Refused::for_good(error.to_string()))?;
+        in_time(begun, MAX_SAMPLE_ROWS, limit)
     }
+}
+
+/// Shows rows of the stream to a model, and gives how many scores are no finite numbers. `work` is used for nothing else, since
+/// it remembers what it saw.
+///
+/// # Errors
+/// The rows do not fit it, or take it too long.
+pub(crate) fn show(model: &mut Model, mut work: Work, sample: &Sample, limit: HumanDuration) -> Result<usize, Refused> {
+    let begun = Instant::now();
+    let keys = sample.keys();
+    let input = Input { rows: Rows::Columns(&sample.columns), keys: Keys::Given(&keys) };
+    let scores = work.evaluate(model, &input).map_err(|error| match error {
+        EvaluationError::Feature(error) => {
+            Refused::for_good(format!("it does not fit the rows of this pipeline: {error}"))
+        }
+        error => Refused::for_good(error.to_string()),
+    })?;
+    in_time(begun, sample.columns.num_rows(), limit)?;
+    Ok(scores.n_not_finite)
+}
+
+fn in_time(begun: Instant, n_rows: usize, limit: HumanDuration) -> Result<(), Refused> {
+    let took = begun.elapsed();
+    if took <= limit.0 {
+        return Ok(());
+    }
+    // How long it took is no news, and would make the same trouble another each time.
+    tracing::debug!(?took, n_rows, "too slow for the stream");
+    let advice = "use a smaller model, or raise `follow.max_batch_time`";
+    Err(Refused::unless_it_passes(format!("a batch of {n_rows} rows takes it more than {limit}; {advice}")))
 }
 
 /// The manifest that came with the announcement or with the file; `None` where only the file itself may hold one.

@@ -8,6 +8,7 @@ use std::thread;
 use iotml_core::error::ConfigError;
 use iotml_core::model::ModelFeed;
 use iotml_core::pipeline::TaskContext;
+use iotml_core::plugin::HumanDuration;
 use iotml_core::score::ScoreError;
 use tokio::sync::Notify;
 
@@ -83,6 +84,12 @@ impl Follower {
     /// Whether what is configured keeps state.
     pub(crate) fn remembers(&self) -> bool {
         self.0.remembers
+    }
+
+    /// The configuration, and how long a model may take over the first rows of a batch.
+    pub(crate) fn limits(&self) -> (&OnnxScorerConfig, HumanDuration) {
+        let shared = &self.0.shared;
+        (&shared.config, shared.follow.max_batch_time)
     }
 
     /// A place for a task, at which it is served from now on.

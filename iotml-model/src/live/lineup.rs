@@ -7,13 +7,17 @@ use iotml_core::arrow::compute::interleave;
 use iotml_core::batch::{Batch, LaneInfo, StageOutput};
 use iotml_core::metrics::Counter;
 use iotml_core::model::Plan;
+use iotml_core::plugin::HumanDuration;
 use iotml_core::score::{ScoreError, shadow_field};
 use iotml_core::state::{StateError, Stateful};
 
+use super::refused::Refused;
+use super::sample::Sample;
 use super::version::{Id, Version};
 use crate::columns::Appender;
 use crate::feature::BadRow;
-use crate::work::{Scores, append};
+use crate::scorer::OnnxScorerConfig;
+use crate::work::{Scores, Work, append};
 
 /// What a task is to score with from its next batch on.
 pub(crate) struct Change {
@@ -45,7 +49,18 @@ impl Slot {
 pub(crate) struct Lineup {
     force: Option<Force>,
     lanes: Vec<LaneInfo>,
+    trial: OnTrial,
     pub(crate) shadow_failures: Counter,
+}
+
+/// Whether versions in force are shown rows before they score them.
+#[derive(Default)]
+enum OnTrial {
+    #[default]
+    No,
+    Yes,
+    /// One did not bear them, and nothing is scored until there is a change.
+    Failed(String),
 }
 
 struct Force {
@@ -110,11 +125,53 @@ impl Lineup {
             old.iter_mut().filter_map(|old| old.work.evaluation.windows()).for_each(|old| first.inherit(old));
         }
         acting.iter().chain(&shadow).for_each(|version| version.work.serves());
+        let is_on_trial = acting.iter().chain(&shadow).any(|version| version.trial.is_some());
+        self.trial = if is_on_trial { OnTrial::Yes } else { OnTrial::No };
         let fields = acting.first().map(|first| first.work.fields().to_vec()).unwrap_or_default();
         let shadows = shadow.iter().flat_map(|shadow| shadow.work.fields()).map(shadow_field);
         let appender = Appender::new(fields.into_iter().chain(shadows).collect());
         self.force = Some(Force { acting, plan, shadow, appender, split: Split::default() });
         old
+    }
+
+    /// Shows the batch to the versions that were loaded before there were rows to look at, and tells `refuse` of one that does not
+    /// bear it.
+    ///
+    /// # Errors
+    /// Nothing can be scored now; the batch may come again.
+    pub(crate) fn prove(
+        &mut self,
+        batch: &Batch,
+        config: &OnnxScorerConfig,
+        limit: HumanDuration,
+        refuse: impl FnOnce(Id, Refused),
+    ) -> Result<(), ScoreError> {
+        match &self.trial {
+            OnTrial::No => return Ok(()),
+            OnTrial::Failed(cause) => return Err(ScoreError::retryable(cause.as_str())),
+            OnTrial::Yes => {}
+        }
+        let Some(sample) = Sample::of(batch) else { return Ok(()) };
+        let mut is_on_trial = false;
+        let mut failed = None;
+        for version in self.versions().filter(|version| version.trial.is_some()) {
+            let work = Work::new(&version.model.manifest, &version.model.signature, config);
+            let work = work.map_err(|error| Refused::for_good(error.to_string()));
+            if let Err(refused) = work.and_then(|work| version.prove(&sample, work, limit)) {
+                let (name, says) = version.says();
+                let cause = format!("model {name} {says} cannot score the first rows, which wait: {}", refused.cause);
+                failed = Some((cause, version.id.clone(), refused));
+                break;
+            }
+            is_on_trial |= version.trial.is_some();
+        }
+        if let Some((cause, id, refused)) = failed {
+            self.trial = OnTrial::Failed(cause.clone());
+            refuse(id, refused);
+            return Err(ScoreError::retryable(cause));
+        }
+        self.trial = if is_on_trial { OnTrial::Yes } else { OnTrial::No };
+        Ok(())
     }
 
     /// Scores a batch; every row by the one version that its key belongs to (invariant 8).

@@ -50,10 +50,11 @@ impl Scorer for LiveScorer {
     }
 
     fn score(&mut self, batch: Batch) -> Result<StageOutput, ScoreError> {
-        match &self.seat {
-            Some(seat) => seat.attend(&mut self.lineup, Some(&batch)),
-            None => return Err(ScoreError::fatal("the scorer is not open")),
-        }
+        let Some(seat) = &self.seat else { return Err(ScoreError::fatal("the scorer is not open")) };
+        seat.attend(&mut self.lineup, Some(&batch));
+        let (config, limit) = self.follower.limits();
+        // A batch that a model does not bear comes again until the loader has found another, or somebody has announced one.
+        self.lineup.prove(&batch, config, limit, |id, refused| seat.refuse(id, refused))?;
         self.lineup.score(batch)
     }
 

@@ -9,6 +9,7 @@ use iotml_core::pipeline::TaskContext;
 use tokio::sync::Notify;
 
 use super::lineup::{Change, Lineup, Slot};
+use super::refused::Refused;
 use super::sample::Sample;
 use super::version::{Id, Version};
 
@@ -40,6 +41,8 @@ struct Inner {
     /// Versions that the task let go, for the loader to free.
     spent: Vec<Box<Version>>,
     sample: Option<Sample>,
+    /// Versions that did not bear the first rows.
+    refused: Vec<(Id, Refused)>,
 }
 
 /// What became of a seat since it was looked at last.
@@ -47,6 +50,7 @@ pub(crate) struct Seen {
     pub(crate) generation: u64,
     pub(crate) spent: Vec<Box<Version>>,
     pub(crate) sample: Option<Sample>,
+    pub(crate) refused: Vec<(Id, Refused)>,
 }
 
 impl Seat {
@@ -149,7 +153,14 @@ impl Seat {
             generation: inner.applied_generation,
             spent: std::mem::take(&mut inner.spent),
             sample: inner.sample.take(),
+            refused: std::mem::take(&mut inner.refused),
         }
+    }
+
+    /// Tells the loader that a version of this task did not bear the first rows.
+    pub(crate) fn refuse(&self, id: Id, refused: Refused) {
+        self.lock().refused.push((id, refused));
+        self.loader.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

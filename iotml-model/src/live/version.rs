@@ -6,7 +6,12 @@ use iotml_core::arrow::datatypes::SchemaRef;
 use iotml_core::batch::Batch;
 use iotml_core::metrics::Metrics;
 use iotml_core::model::Digest;
+use iotml_core::plugin::HumanDuration;
 use iotml_core::score::ScoreError;
+
+use super::check::show;
+use super::refused::Refused;
+use super::sample::Sample;
 
 use crate::evaluation::{EvaluationError, Input, Keys};
 use crate::model::Model;
@@ -27,9 +32,21 @@ pub(crate) struct Version {
     pub(crate) id: Id,
     pub(crate) model: Model,
     pub(crate) work: Work,
+    /// Rows that it is shown before it scores them, for one that was loaded before there were any to look at.
+    pub(crate) trial: Option<Trial>,
     /// The columns of its features in the batches seen last.
     columns: Option<Projection>,
 }
+
+/// What a model has made of the first rows so far.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Trial {
+    n_rows: usize,
+    n_not_finite: usize,
+}
+
+/// Fewer rows say nothing of a model: they may be of one device that sends monstrous numbers.
+const TRIAL_ROWS: usize = 32;
 
 struct Projection {
     of: SchemaRef,
@@ -38,8 +55,25 @@ struct Projection {
 }
 
 impl Version {
-    pub(crate) fn new(id: Id, model: Model, work: Work) -> Self {
-        Version { id, model, work, columns: None }
+    pub(crate) fn new(id: Id, model: Model, work: Work, trial: Option<Trial>) -> Self {
+        Version { id, model, work, trial, columns: None }
+    }
+
+    /// Shows the first rows of a batch to one that is on trial; `work` as in [`show`].
+    pub(crate) fn prove(&mut self, sample: &Sample, work: Work, limit: HumanDuration) -> Result<(), Refused> {
+        let Some(trial) = &mut self.trial else { return Ok(()) };
+        trial.n_not_finite += show(&mut self.model, work, sample, limit)?;
+        trial.n_rows += sample.columns.num_rows();
+        let Trial { n_rows, n_not_finite } = *trial;
+        if n_rows < TRIAL_ROWS {
+            return Ok(());
+        }
+        self.trial = None;
+        if n_not_finite * 2 > n_rows {
+            let why = "of the first rows of the stream it gives more than half a score that is no finite number";
+            return Err(Refused::for_good(format!("{why}; train it again, or look at its scaling")));
+        }
+        Ok(())
     }
 
     /// Its name and version, as rows name them.

@@ -1,5 +1,6 @@
 //! Models that change while a pipeline runs: what is put into force, when, and what is not.
 
+mod anew;
 mod bad;
 mod change;
 mod rollout;

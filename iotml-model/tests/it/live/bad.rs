@@ -12,10 +12,10 @@ use super::world::{World, assert_each_once, file, good, graph, manifest};
 use crate::setup::engines;
 
 /// What is announced, and what the report must say.
-struct Bad {
-    what: &'static str,
-    announcement: Announcement,
-    says: &'static str,
+pub struct Bad {
+    pub what: &'static str,
+    pub announcement: Announcement,
+    pub says: &'static str,
 }
 
 fn bad(what: &'static str, announcement: Announcement, says: &'static str) -> Bad {
@@ -26,12 +26,12 @@ fn inline(version: &str, bytes: Vec<u8>) -> Announcement {
     Announcement::inline(version, bytes)
 }
 
-fn with_manifest(version: &str, graph: &OnnxBuilder, manifest: &Manifest) -> Announcement {
+pub fn with_manifest(version: &str, graph: &OnnxBuilder, manifest: &Manifest) -> Announcement {
     inline(version, embed(&graph.build(), manifest).unwrap())
 }
 
 /// A model that gives NaN for what the stream holds, though not for its golden rows: the root of 2.5 - x.
-fn not_a_number() -> Announcement {
+pub fn not_a_number() -> Announcement {
     let axes = [None, Some(1)];
     let graph = OnnxBuilder::new()
         .input("x", &axes)
@@ -73,7 +73,7 @@ fn slow() -> Announcement {
     with_manifest("106", &graph, &manifest.fixed_threshold(1.0).build().unwrap())
 }
 
-fn table() -> Vec<Bad> {
+pub fn table() -> Vec<Bad> {
     let digest = Digest::of(b"something else");
     let at = |uri: &str| Announcement::new("110", Place::Uri(uri.to_owned()), digest);
     let truncated = file(102)[..file(102).len() / 2].to_vec();

@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 
 use iotml_core::arrow::datatypes::Field;
 use iotml_core::model::{Announcement, Digest, Known, ModelSet, ModelState, Plan, Rollout, Watch};
-use iotml_core::pipeline::Delivery as Guarantee;
 use tokio::runtime::Builder;
 
-use super::check::{Running, Surroundings};
+use super::check::Running;
 use super::fetch::Places;
 use super::follower::Shared;
 use super::refused::Refused;
 use super::sample::{MAX_SAMPLE_ROWS, Sample};
 use super::seat::{Delivery, Seat};
-use super::version::{Id, Version};
+use super::version::{Id, Trial, Version};
 use crate::manifest::Kind;
 use crate::model::{Candidate, Model};
 use crate::work::Work;
+
+mod load;
 
 /// The pauses between two tries of what may pass.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -27,12 +28,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Loader {
     shared: Arc<Shared>,
     watch: Watch,
-    places: Places,
+    places: Arc<Places>,
     /// The versions that passed; each opens the ones of the tasks.
     loaded: Vec<Loaded>,
     force: Option<Force>,
     /// What was refused for good, of the versions that are still announced.
     refused: HashMap<Id, Refused>,
+    /// How often what a few tries decide was tried.
+    tries: HashMap<Id, u32>,
     /// What is to be said of versions that are announced and not used, by version.
     said: BTreeMap<String, String>,
     /// What was said in the turn before, so that it is reported once.
@@ -48,6 +51,8 @@ pub(crate) struct Loader {
 struct Loaded {
     id: Id,
     spare: Model,
+    /// It has not been shown rows of the stream, since there were none.
+    is_on_trial: bool,
 }
 
 /// What is in force, or will be as soon as each task comes to its next batch.
@@ -68,10 +73,25 @@ struct Wanted {
     rollout: Rollout,
 }
 
+/// Something else has been announced meanwhile.
+struct News;
+
+impl Wanted {
+    fn new(announced: &Announcement, rollout: Rollout) -> Self {
+        let manifest = announced.manifest.as_ref();
+        let id = Id {
+            version: announced.version.clone(),
+            file: announced.sha256,
+            manifest: manifest.map(|manifest| Digest::of(manifest.to_string().as_bytes())),
+        };
+        Wanted { id, announced: Some(announced.clone()), rollout }
+    }
+}
+
 impl Loader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let watch = shared.feed.watch(&shared.follow.name);
-        let places = Places::open(&shared.config, &shared.follow);
+        let places = Arc::new(Places::open(&shared.config, &shared.follow));
         Loader {
             shared,
             watch,
@@ -79,6 +99,7 @@ impl Loader {
             loaded: Vec::new(),
             force: None,
             refused: HashMap::new(),
+            tries: HashMap::new(),
             said: BTreeMap::new(),
             said_before: BTreeMap::new(),
             sample: None,
@@ -141,7 +162,11 @@ impl Loader {
                 None => {}
             }
             let had_sample = self.sample.is_some();
+            let had_force = self.force.is_some();
             self.look_after();
+            if had_force && self.force.is_none() {
+                return;
+            }
             // A first row to look at may be what a retry waits for; a new seat may be one that must be told why it waits.
             let has_news = self.retry.is_some() && !had_sample && self.sample.is_some();
             if self.shared.is_over() || has_news || (self.force.is_none() && self.seats.len() != n_seats) {
@@ -154,12 +179,19 @@ impl Loader {
     async fn turn(&mut self, known: &Known, heard: Instant) {
         let mut before = std::mem::take(&mut self.said);
         self.said_before.append(&mut before);
-        self.make_so(known, heard).await;
+        if self.make_so(known, heard).await.is_err() {
+            // What was left off is still so.
+            let before = std::mem::take(&mut self.said_before);
+            before.into_iter().for_each(|(version, text)| _ = self.said.entry(version).or_insert(text));
+            self.retry = Some(Instant::now());
+        }
         self.said_before.clear();
         self.show();
     }
 
-    async fn make_so(&mut self, known: &Known, heard: Instant) {
+    /// # Errors
+    /// Something else has been announced meanwhile, and this is left off.
+    async fn make_so(&mut self, known: &Known, heard: Instant) -> Result<(), News> {
         self.seats.iter().for_each(|(seat, ..)| seat.want_sample());
         let name = self.shared.follow.name.clone();
         if let Some(trouble) = &known.trouble {
@@ -168,30 +200,25 @@ impl Loader {
         let set = known.set.as_deref().cloned().unwrap_or_else(|| ModelSet::new(&name));
         if let Err(error) = set.check() {
             self.refuse("", &Refused::for_good(error.to_string()));
-            return self.fall_back(heard).await;
+            return self.fall_back(None, heard).await;
         }
         let wanted = self.wanted(&set);
-        self.refused.retain(|id, _| wanted.iter().any(|wanted| wanted.id == *id));
+        let way_back = self.way_back(&set);
+        let is_wanted = |id: &Id| wanted.iter().chain(&way_back).any(|wanted| wanted.id == *id);
+        self.refused.retain(|id, _| is_wanted(id));
+        self.tries.retain(|id, _| is_wanted(id));
         if wanted.iter().all(|wanted| !wanted.rollout.acts()) {
             if self.force.is_some() && known.set.is_some() && known.trouble.is_none() {
                 let advice = "announce one that acts, or stop the pipeline";
                 let cause = format!("no version of model {name} is announced as one whose scores count; {advice}");
                 self.refuse("", &Refused::for_good(cause));
             }
-            return self.fall_back(heard).await;
+            return self.fall_back(None, heard).await;
         }
-        let mut good = Vec::with_capacity(wanted.len());
+        let mut good: Vec<Wanted> = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            match self.load(&wanted).await {
-                Ok(()) => good.push(wanted),
-                Err(refused) => {
-                    if refused.may_pass {
-                        self.try_again();
-                    } else {
-                        self.refused.insert(wanted.id.clone(), refused.clone());
-                    }
-                    self.refuse(&wanted.id.version, &refused);
-                }
+            if self.is_good(&wanted, good.first()).await? {
+                good.push(wanted);
             }
         }
         // A canary or a shadow that fails is left out; without whom most rows go to, nothing changes.
@@ -201,9 +228,10 @@ impl Loader {
         let lost_full =
             set.acting().any(|it| it.rollout == Rollout::Full) && !good.iter().any(|it| it.rollout == Rollout::Full);
         if !is_whole || (lost_full && !self.is_pinned()) {
-            return self.fall_back(heard).await;
+            return self.fall_back(way_back, heard).await;
         }
         self.bring_in(good, heard);
+        Ok(())
     }
 
     fn is_pinned(&self) -> bool {
@@ -212,35 +240,40 @@ impl Loader {
 
     /// The versions of a set that are wanted here, those first that score most rows, a shadow last.
     fn wanted(&self, set: &ModelSet) -> Vec<Wanted> {
-        let of = |announced: &Announcement, rollout| Wanted {
-            id: Id {
-                version: announced.version.clone(),
-                file: announced.sha256,
-                manifest: announced.manifest.as_ref().map(|manifest| Digest::of(manifest.to_string().as_bytes())),
-            },
-            announced: Some(announced.clone()),
-            rollout,
-        };
         if let Some(version) = &self.shared.follow.version {
             let pinned = set.version(version).filter(|announced| announced.is_ready());
-            return pinned.map(|announced| of(announced, Rollout::Full)).into_iter().collect();
+            return pinned.map(|announced| Wanted::new(announced, Rollout::Full)).into_iter().collect();
         }
-        let mut acting: Vec<Wanted> = set.acting().map(|announced| of(announced, announced.rollout)).collect();
+        let mut acting: Vec<Wanted> = set.acting().map(|announced| Wanted::new(announced, announced.rollout)).collect();
         acting.sort_by_key(|wanted| matches!(wanted.rollout, Rollout::Canary { .. }));
-        acting.extend(set.shadow().map(|announced| of(announced, Rollout::Shadow)));
+        acting.extend(set.shadow().map(|announced| Wanted::new(announced, Rollout::Shadow)));
         acting
     }
 
-    /// Nothing that is announced can be put into force: what runs goes on, else the model of the configuration, else all wait.
-    async fn fall_back(&mut self, heard: Instant) {
+    /// The version before those that act. Workers that ran it go on with it where these cannot be used, and so does one that starts.
+    fn way_back(&self, set: &ModelSet) -> Option<Wanted> {
+        let way_back = set.way_back().filter(|_| !self.is_pinned())?;
+        Some(Wanted::new(way_back, Rollout::Full))
+    }
+
+    /// Nothing that is announced can be put into force: what runs goes on, else what ran before it, else the model of the
+    /// configuration, else all wait.
+    async fn fall_back(&mut self, way_back: Option<Wanted>, heard: Instant) -> Result<(), News> {
         let name = self.shared.follow.name.clone();
         if self.force.is_some() {
-            return;
+            return Ok(());
+        }
+        if let Some(wanted) = way_back
+            && self.is_good(&wanted, None).await?
+        {
+            self.bring_in(vec![wanted], heard);
+            return Ok(());
         }
         let Some(file) = self.shared.config.model.clone() else {
             let why = self.said.values().next();
             let why = why.map_or_else(|| "none is announced; publish one, or set `model`".to_owned(), Clone::clone);
-            return self.shared.hold(&format!("waits for model {name}: {why}"));
+            self.shared.hold(&format!("waits for model {name}: {why}"));
+            return Ok(());
         };
         let options = self.shared.config.open_options();
         let opened = tokio::task::spawn_blocking(move || {
@@ -255,7 +288,8 @@ impl Loader {
         match opened {
             Ok((spare, file)) => {
                 let id = Id { version: spare.manifest.version.clone(), file, manifest: None };
-                self.loaded.push(Loaded { id: id.clone(), spare });
+                // Whoever names a file in the configuration is told by its first row, as with any scorer.
+                self.loaded.push(Loaded { id: id.clone(), spare, is_on_trial: false });
                 self.bring_in(vec![Wanted { id, announced: None, rollout: Rollout::Full }], heard);
             }
             Err(error) => {
@@ -263,49 +297,7 @@ impl Loader {
                 self.shared.hold(&format!("waits for model {name}: the one in the configuration is refused: {error}"));
             }
         }
-    }
-
-    /// Sees to it that a version is loaded.
-    async fn load(&mut self, wanted: &Wanted) -> Result<(), Refused> {
-        if let Some(refused) = self.refused.get(&wanted.id) {
-            return Err(refused.clone());
-        }
-        let Some(announced) = &wanted.announced else { return Ok(()) };
-        if self.loaded.iter().any(|loaded| loaded.id == wanted.id) {
-            return Ok(());
-        }
-        if !self.said_before.contains_key(&wanted.id.version) {
-            self.shared.report(&wanted.id.version, ModelState::Loading, None, None);
-        }
-        let limit = self.shared.follow.max_check_time.0;
-        let fetched = tokio::time::timeout(limit, self.places.fetch(announced)).await;
-        let late = || Refused::for_now(format!("{} did not come within {limit:?}", announced.place.describe()));
-        let fetched = fetched.map_err(|_| late())??;
-        self.look_after();
-        let surroundings = self.surroundings();
-        let (announced, acts) = (announced.clone(), wanted.rollout.acts());
-        let mut check = tokio::task::spawn_blocking(move || surroundings.check(&announced, fetched, acts));
-        let wake = self.shared.wake.clone();
-        let checked = loop {
-            tokio::select! {
-                checked = &mut check => break checked,
-                () = wake.notified() => self.look_after(),
-            }
-        };
-        let spare = checked.unwrap_or_else(|_| Err(Refused::for_now("its checks broke off")))?;
-        self.loaded.push(Loaded { id: wanted.id.clone(), spare });
         Ok(())
-    }
-
-    fn surroundings(&self) -> Surroundings {
-        let is_exactly_once = |seat: &Arc<Seat>| seat.task.delivery == Guarantee::ExactlyOnce;
-        Surroundings {
-            config: self.shared.config.clone(),
-            follow: self.shared.follow.clone(),
-            sample: self.sample.clone(),
-            running: self.force.as_ref().map(|force| force.running.clone()),
-            is_exactly_once: self.seats.iter().any(|(seat, ..)| is_exactly_once(seat)),
-        }
     }
 
     /// Hands versions that are loaded to all tasks.
@@ -317,7 +309,10 @@ impl Loader {
         if !is_news {
             return;
         }
-        let before = self.generation;
+        // One of them may have failed before the first rows of a task meanwhile.
+        if ids.iter().any(|id| !self.loaded.iter().any(|loaded| loaded.id == *id)) {
+            return self.try_again();
+        }
         self.generation += 1;
         let says: Vec<&str> = ids.iter().map(|id| id.version.as_str()).collect();
         let says = format!("version {}", says.join(", "));
@@ -330,7 +325,10 @@ impl Loader {
         let served = seats.iter().try_for_each(|seat| self.serve(seat));
         if let Err(refused) = served {
             let version = self.force.as_ref().map(|force| force.wanted[0].version.clone()).unwrap_or_default();
-            (self.force, self.generation) = (old, before);
+            self.force = old;
+            // Tasks that were served already go back, or they would score by other versions than the rest.
+            self.generation += 1;
+            seats.iter().for_each(|seat| _ = self.serve(seat));
             self.try_again();
             return self.refuse(&version, &refused);
         }
@@ -367,7 +365,8 @@ impl Loader {
             work.register(&model, &seat.task.metrics);
             let watcher = self.shared.watcher.as_ref();
             work.watch(watcher.and_then(|watcher| watcher.observer(&model.manifest, &seat.task)));
-            made.push(Box::new(Version::new(id, model, work)));
+            let trial = loaded.is_on_trial.then(Trial::default);
+            made.push(Box::new(Version::new(id, model, work, trial)));
         }
         let Force { wanted, has_shadow, plan, .. } = force;
         let delivery = Delivery { wanted, has_shadow: *has_shadow, plan, generation: self.generation };
@@ -396,8 +395,10 @@ impl Loader {
             self.show();
         }
         drop(seats);
+        let mut refused = Vec::new();
         for (seat, generation, ready) in &mut self.seats {
             let seen = seat.look();
+            refused.extend(seen.refused);
             if let Some(sample) = seen.sample {
                 self.sample = Some(Arc::new(sample));
             }
@@ -425,6 +426,14 @@ impl Loader {
         }
         // Nobody else holds on to a seat for longer than a look at it.
         self.seats.retain(|(seat, ..)| Arc::strong_count(seat) > 1);
+        for (id, refused) in refused {
+            // What never scored a row is none to go on with.
+            self.force.take_if(|force| force.wanted.contains(&id));
+            self.loaded.retain(|loaded| loaded.id != id);
+            if !self.may_pass(&id, &refused) {
+                self.refused.insert(id, refused);
+            }
+        }
     }
 
     /// Says once that a version is not used, and why.
