@@ -82,26 +82,36 @@ fn say(said: &Said) {
     println!("{}", serde_json::to_string(said).unwrap_or_default());
 }
 
+/// The first seconds are not timed: tasks that set off pause for longer than any change makes them.
+const SETTLING: Duration = Duration::from_secs(5);
+
 /// What was timed, before the first change and from it on.
-struct Clock(Mutex<(bool, [Histogram<u64>; 2])>);
+struct Clock {
+    begun: Instant,
+    timed: Mutex<(bool, [Histogram<u64>; 2])>,
+}
 
 impl Clock {
     fn new() -> Result<Self, Failure> {
-        Ok(Clock(Mutex::new((false, [Histogram::new(3)?, Histogram::new(3)?]))))
+        let timed = Mutex::new((false, [Histogram::new(3)?, Histogram::new(3)?]));
+        Ok(Clock { begun: Instant::now(), timed })
     }
 
     fn changes(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = true;
+        self.timed.lock().unwrap_or_else(PoisonError::into_inner).0 = true;
     }
 
     fn tick(&self, gap: Duration) {
-        let mut clock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.begun.elapsed() < SETTLING {
+            return;
+        }
+        let mut clock = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         let (is_changing, gaps) = &mut *clock;
         let _ = gaps[usize::from(*is_changing)].record(gap.as_micros() as u64);
     }
 
     fn gaps(&self) -> Gaps {
-        let clock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |gaps: &Histogram<u64>| [0.5, 0.99, 0.999, 1.0].map(|quantile| gaps.value_at_quantile(quantile));
         Gaps { quiet: of(&clock.1[0]), changing: of(&clock.1[1]) }
     }
