@@ -1,5 +1,6 @@
 //! `model judge`: promotes or retires versions by rules over what they said.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::time::SystemTime;
 
 use iotml_core::cli::clap::{self, Args};
 use iotml_core::cli::{fail, print};
-use iotml_core::model::{Announcement, ModelSet, ModelState, ModelStatus, Rollout, SetError};
+use iotml_core::clock::now_millis;
+use iotml_core::model::{Announcement, Digest, ModelSet, ModelStatus, Rollout, SetError};
 use iotml_core::plugin::{HumanDuration, Registry};
 use serde::Serialize;
 use serde_json::json;
@@ -16,6 +18,7 @@ use tokio::runtime::Runtime;
 
 use super::board::Opened;
 use super::evidence::{Evidence, Sources, Times, acting_beside, load};
+use super::service::{Refusal, Service};
 use super::{Failure, Format, compare, date, date_of};
 use crate::comparison::{Finding, Judgement, Outcome, Report, Rules, State};
 
@@ -72,9 +75,13 @@ struct Told {
     note: Option<String>,
 }
 
+/// Since when this process knows of each version that it judges, in milliseconds since the Unix epoch.
+type Known = BTreeMap<String, (Digest, i64)>;
+
 pub(super) fn run(arguments: &Arguments, runtime: &Runtime, registry: &Arc<Registry>) -> ExitCode {
+    let mut known = Known::new();
     loop {
-        let told = round(arguments, runtime, registry);
+        let told = round(arguments, runtime, registry, &mut known);
         let Some(every) = arguments.every else { return tell(arguments, told) };
         // Of one that is named, nothing is left to judge once others have decided.
         let is_decided = told.as_ref().is_ok_and(|told| told.iter().all(|(told, _)| told.done));
@@ -124,18 +131,23 @@ fn round(
     arguments: &Arguments,
     runtime: &Runtime,
     registry: &Arc<Registry>,
+    known: &mut Known,
 ) -> Result<Vec<(Told, Option<Report>)>, Failure> {
     let config = load(&arguments.sources, registry)?;
     let board = Opened::of(&config, registry)?;
     let set = board.announced_of(&arguments.name)?;
     let from = arguments.times.first();
-    // Only where it is not said from when on rows count.
-    let reports = if from.is_some() { Vec::new() } else { board.reports()? };
+    let reports = board.reports()?;
     let evidence = Evidence { config: &config, sources: &arguments.sources, registry, runtime };
     let candidates = candidates(&set, arguments.version.as_deref())?;
-    let judge =
-        |candidate| Judge { arguments, evidence: &evidence, board: &board, set: &set, candidate }.judge(from, &reports);
-    candidates.into_iter().map(judge).collect()
+    known.retain(|version, (file, _)| candidates.iter().any(|it| it.version == *version && it.sha256 == *file));
+    let now = now_millis();
+    let mut judge = |candidate: &Announcement| {
+        let (_, known_since) = *known.entry(candidate.version.clone()).or_insert((candidate.sha256, now));
+        let judge = Judge { arguments, evidence: &evidence, board: &board, set: &set, candidate, known_since };
+        judge.judge(from, &reports)
+    };
+    candidates.into_iter().map(&mut judge).collect()
 }
 
 /// The versions that have to prove themselves.
@@ -167,14 +179,17 @@ struct Judge<'a> {
     board: &'a Opened,
     set: &'a ModelSet,
     candidate: &'a Announcement,
+    known_since: i64,
 }
 
 impl Judge<'_> {
-    fn judge(self, from: Option<i64>, reports: &[ModelStatus]) -> Result<(Told, Option<Report>), Failure> {
-        let Judge { arguments, set, candidate, .. } = self;
+    fn judge(&self, from: Option<i64>, reports: &[ModelStatus]) -> Result<(Told, Option<Report>), Failure> {
+        let Judge { arguments, set, candidate, .. } = *self;
         let version = candidate.version.as_str();
         let against = acting_beside(set, version);
-        let from = from.or_else(|| in_service_since(reports, &set.model, version));
+        let service = Service::of(reports, &set.model, version);
+        let from = from.or_else(|| service.since());
+        let refusal = service.refusal();
         let wait = Judgement { outcome: Outcome::Wait, findings: Vec::new() };
         let mut told = Told {
             model: set.model.clone(),
@@ -184,8 +199,15 @@ impl Judge<'_> {
             from,
             judgement: wait,
             done: false,
-            note: None,
+            note: refusal.map(|refusal| refusal.text()),
         };
+        if let Some(refusal) = refusal.filter(Refusal::is_by_all) {
+            told.judgement = self.refused(refusal);
+            if !arguments.dry_run && told.judgement.outcome != Outcome::Wait {
+                self.put_into_force(told.judgement.outcome, against, &mut told)?;
+            }
+            return Ok((told, None));
+        }
         let (Some(against), Some(from)) = (against, from) else {
             let note = match against {
                 None => "no other version acts that it could be compared with; promote or retire it by hand",
@@ -193,7 +215,7 @@ impl Judge<'_> {
                     "no worker has reported that it is in service; or say from when on rows count, by --since or --from"
                 }
             };
-            told.note = Some(note.to_owned());
+            told.note = Some(told.note.map_or_else(|| note.to_owned(), |refused| format!("{note}; {refused}")));
             return Ok((told, None));
         };
         let times = (Some(from), arguments.times.to);
@@ -201,17 +223,31 @@ impl Judge<'_> {
         let is_shadow = candidate.rollout == Rollout::Shadow;
         told.judgement = arguments.rules.judge(&report, version, is_shadow, against);
         if !arguments.dry_run && told.judgement.outcome != Outcome::Wait {
-            self.put_into_force(told.judgement.outcome, against, &mut told)?;
+            self.put_into_force(told.judgement.outcome, Some(against), &mut told)?;
         }
         Ok((told, Some(report)))
     }
 
+    /// What becomes of a version that every worker refuses, and that so gets no rows to be judged by. A report does not say of which
+    /// announcement it is, so it counts from when this process first saw the version at the earliest.
+    fn refused(&self, refusal: Refusal<'_>) -> Judgement {
+        let limit = self.arguments.rules.min_time.0.as_secs_f64();
+        let found = (now_millis() - refusal.since.max(self.known_since)).max(0) as f64 / 1e3;
+        let (outcome, state) = match found >= limit {
+            true => (Outcome::Retire, State::Broken),
+            false => (Outcome::Wait, State::Open),
+        };
+        Judgement { outcome, findings: vec![Finding { rule: "refused", limit, found: Some(found), state }] }
+    }
+
     /// Does it, unless others have changed meanwhile what was judged.
-    fn put_into_force(&self, outcome: Outcome, against: &str, told: &mut Told) -> Result<(), Failure> {
-        let (judged, beside) = (self.candidate, self.set.version(against));
+    fn put_into_force(&self, outcome: Outcome, against: Option<&str>, told: &mut Told) -> Result<(), Failure> {
+        let judged = self.candidate;
+        let beside = |set: &ModelSet| against.and_then(|against| set.version(against).cloned());
+        let judged_beside = beside(self.set);
         let mut is_changed = false;
         let changed = self.board.change(&self.set.model, |set| {
-            is_changed = set.version(&judged.version) != Some(judged) || set.version(against) != beside;
+            is_changed = set.version(&judged.version) != Some(judged) || beside(set) != judged_beside;
             if is_changed {
                 return Err(SetError::Changed { model: set.model.clone(), version: judged.version.clone() });
             }
@@ -231,19 +267,6 @@ impl Judge<'_> {
         }
         Ok(())
     }
-}
-
-/// Since when a version is in service, by what workers reported: the first that was ready, after the last that was refused or let go.
-fn in_service_since(reports: &[ModelStatus], model: &str, version: &str) -> Option<i64> {
-    let mut since = None;
-    for report in reports.iter().filter(|report| report.model == model && report.version == version) {
-        since = match report.state {
-            ModelState::Ready => since.or(Some(report.time)),
-            ModelState::Unavailable | ModelState::Unloading => None,
-            ModelState::Loading => since,
-        };
-    }
-    since
 }
 
 fn text(told: &Told) -> String {
@@ -309,29 +332,5 @@ mod tests {
         let set = ModelSet { versions: vec![weighted("1", 1.0), weighted("2", 1.0)], ..set };
         assert_eq!(names(&set, None).unwrap(), ["2"]);
         assert_eq!((acting_beside(&set, "2"), acting_beside(&set, "")), (Some("1"), Some("1")));
-    }
-
-    #[test]
-    fn a_version_is_in_service_since_the_first_worker_had_it_ready_the_last_time() {
-        let reports = |states: &[(ModelState, i64)]| -> Vec<ModelStatus> {
-            let report = |(state, time): &(ModelState, i64)| ModelStatus {
-                model: "cars".to_owned(),
-                version: "2".to_owned(),
-                state: *state,
-                cause: None,
-                pipeline: "p".to_owned(),
-                instance: "i".to_owned(),
-                task: None,
-                time: *time,
-            };
-            states.iter().map(report).collect()
-        };
-        use ModelState::{Loading, Ready, Unloading};
-        let since = |states: &[(ModelState, i64)]| in_service_since(&reports(states), "cars", "2");
-        assert_eq!(since(&[(Loading, 1)]), None);
-        assert_eq!(since(&[(Loading, 1), (Ready, 2), (Ready, 3)]), Some(2));
-        assert_eq!(since(&[(Ready, 2), (Unloading, 3), (Unloading, 4)]), None);
-        assert_eq!(since(&[(Ready, 2), (Unloading, 3), (Loading, 5), (Ready, 6)]), Some(6));
-        assert_eq!(in_service_since(&reports(&[(Ready, 2)]), "cars", "1"), None);
     }
 }

@@ -11,6 +11,7 @@ mod judge;
 mod list;
 mod publish;
 mod reach;
+mod service;
 mod status;
 
 use std::process::ExitCode;

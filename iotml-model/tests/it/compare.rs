@@ -315,3 +315,32 @@ fn a_shadow_is_promoted_and_so_is_what_keeps_its_verdicts_right() {
     // It is decided, and is left alone.
     world.run(&[&["judge", "cars", "3", "--every", "1ms"], &rules[..]].concat(), 5);
 }
+
+#[test]
+fn what_every_worker_refuses_is_retired_with_the_cause_and_keeps_no_judge_waiting() {
+    let world = World::new();
+    world.fill(200, 10);
+    let report = |instance: &str, state: &str, cause: Option<&str>| {
+        json!({ "model": "cars", "version": "2", "state": state, "cause": cause, "pipeline": "p", "instance": instance,
+            "time": 1_000 })
+    };
+    let refused = |instance| report(instance, "UNAVAILABLE", Some("its golden rows do not come out"));
+    let reported = |reports: &[Value]| std::fs::write(world.path("board.reports"), json!(reports).to_string()).unwrap();
+    let rules = ["--min-rows", "100", "--min-time", "1s"];
+
+    // One has it in service, and what another says changes nothing but what is told.
+    reported(&[report("a", "READY", None), refused("b")]);
+    let told = world.run(&[&["judge", "cars", "2", "--dry-run"], &rules[..]].concat(), 0);
+    assert!(told.contains("rows since 1970-01-01T00:00:01Z") && told.contains("would be promoted"), "{told}");
+    assert!(told.contains("1 of 2 workers that reported it refuse it: its golden rows do not come out"), "{told}");
+
+    // The reports may be of another announcement, so who looks once does not retire it.
+    reported(&[refused("a"), refused("b")]);
+    let told = world.run(&[&["judge", "cars", "2", "--from", "0"], &rules[..]].concat(), 3);
+    assert!(told.contains("refused 1 is open: 0.0"), "{told}");
+    assert!(told.contains("2 of 2 workers that reported it refuse it: its golden rows do not come out"), "{told}");
+    let told = world.run(&[&["judge", "cars", "2", "--every", "10ms"], &rules[..]].concat(), 4);
+    assert!(told.contains("beside 1: waits") && told.contains("beside 1: retired"), "{told}");
+    assert!(told.contains("refused 1 is broken: 1.0"), "{told}");
+    assert!(!world.announced().version("2").unwrap().is_ready() && world.announced().version("1").unwrap().is_ready());
+}
