@@ -60,7 +60,7 @@ impl Plan {
     /// What a model may have beside its weights.
     pub fn limits(&self) -> Limits {
         let n = self.model_size.0 as u64;
-        Limits { max_bytes: n + 10_000, max_tensor_elements: n, ..Limits::default() }
+        Limits { max_bytes: n + 10_000, ..Limits::default() }
     }
 
     pub fn store_options(&self) -> StoreOptions {

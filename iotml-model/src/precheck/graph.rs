@@ -125,8 +125,8 @@ fn check_tensor(tensor: &Tensor, limits: &Limits) -> Result<(), Refusal> {
     let Some(n) = product(&tensor.dims) else {
         return wrong(format!("shape {:?} is negative or overflows", tensor.dims));
     };
-    if n > limits.max_tensor_elements {
-        return wrong(format!("{n} numbers are above the limit of {}", limits.max_tensor_elements));
+    if n > limits.stored_elements() {
+        return wrong(format!("{n} numbers are above the limit of {}", limits.stored_elements()));
     }
     let Some((name, bits)) = element(tensor.data_type) else {
         return wrong(format!("element type {} is not accepted", tensor.data_type));
@@ -168,7 +168,7 @@ fn check_made_sizes(graph: &Graph, limits: &Limits) -> Result<(), Refusal> {
     for node in &graph.node {
         let operand = size_operand(&node.op_type).and_then(|index| node.input.get(index));
         let Some(value) = operand.and_then(|name| constants.get(name.as_str())) else { continue };
-        if product(value).is_none_or(|n| n > limits.max_tensor_elements) {
+        if product(value).is_none_or(|n| n > limits.made_elements()) {
             return Err(Refusal::TensorShape {
                 tensor: node.output.first().cloned().unwrap_or_default(),
                 reason: format!("{} makes a result of the size {value:?}", node.op_type),
@@ -203,7 +203,7 @@ fn check_ranges(graph: &Graph, limits: &Limits) -> Result<(), Refusal> {
             continue;
         };
         let n = ((limit - start) / delta).ceil();
-        if n.is_nan() || n > limits.max_tensor_elements as f64 {
+        if n.is_nan() || n > limits.made_elements() as f64 {
             return Err(Refusal::TensorShape {
                 tensor: node.output.first().cloned().unwrap_or_default(),
                 reason: format!("Range makes {n} numbers"),

@@ -31,8 +31,9 @@ pub struct Limits {
     pub max_nodes: usize,
     /// Nodes, names, attributes, tensors, dimensions and metadata entries together.
     pub max_elements: usize,
-    /// Numbers in one tensor, stored or made by an operator from a constant shape.
-    pub max_tensor_elements: u64,
+    /// Numbers in one tensor, stored or made by an operator from a constant shape. Without it, the file bounds what is stored in it,
+    /// and what is made may have as many numbers as `max_bytes` could hold in single precision, and 16 Mi at least.
+    pub max_tensor_elements: Option<u64>,
     /// The oldest operator set of `ai.onnx`.
     pub min_opset: i64,
     /// The newest operator set of `ai.onnx`.
@@ -47,11 +48,26 @@ impl Default for Limits {
             max_bytes: 64 << 20,
             max_nodes: 10_000,
             max_elements: 200_000,
-            max_tensor_elements: 16 << 20,
+            max_tensor_elements: None,
             min_opset: 7,
             max_opset: 25,
             allow_operators: Vec::new(),
         }
+    }
+}
+
+/// Numbers of a tensor that an operator makes, which are allowed even where no file may be so large.
+const MADE_ELEMENTS: u64 = 16 << 20;
+
+impl Limits {
+    /// Numbers in a tensor that the file holds, each in a byte at least.
+    fn stored_elements(&self) -> u64 {
+        self.max_tensor_elements.unwrap_or(self.max_bytes)
+    }
+
+    /// Numbers in a tensor that an operator makes.
+    fn made_elements(&self) -> u64 {
+        self.max_tensor_elements.unwrap_or_else(|| MADE_ELEMENTS.max(self.max_bytes / 4))
     }
 }
 

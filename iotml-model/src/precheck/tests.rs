@@ -44,7 +44,31 @@ fn size_and_count_limits_hold() {
     assert!(matches!(limits(|limits| limits.max_nodes = 0), Refusal::TooManyNodes { nodes: 1, limit: 0 }));
     assert!(matches!(limits(|limits| limits.max_elements = 3), Refusal::TooManyElements { limit: 3 }));
     assert!(matches!(limits(|limits| limits.min_opset = 16), Refusal::Opset { found: 15, min: 16, .. }));
-    assert!(matches!(limits(|limits| limits.max_tensor_elements = 0), Refusal::TensorShape { .. }));
+    assert!(matches!(limits(|limits| limits.max_tensor_elements = Some(0)), Refusal::TensorShape { .. }));
+}
+
+#[test]
+fn a_larger_file_may_hold_and_make_larger_tensors() {
+    const N: i64 = (16 << 20) + 1;
+    // A byte for each number.
+    let mut stored = scaled_copy(2, 1.0);
+    let bytes = Bytes::from(vec![1; N as usize]);
+    let weights = Tensor { dims: vec![N], data_type: 3, name: "w".into(), raw_data: Some(bytes), ..Tensor::default() };
+    stored.graph().initializer.push(weights);
+    let made = scaled_copy(2, 1.0).integers("shape", &[N]).node("Expand", &["factor", "shape"], &["made"]);
+    let of_size = |max_bytes| Limits { max_bytes, ..Limits::default() };
+    assert!(check(stored.build(), &Limits::default()).is_ok(), "what is in the file takes no more room than the file");
+    assert_refused(&made, "Expand makes a result of the size [16777217]");
+    assert!(check(made.build(), &of_size(4 * N as u64)).is_ok());
+    let small = check(
+        scaled_copy(2, 1.0).integers("shape", &[16 << 20]).node("Expand", &["factor", "shape"], &["made"]).build(),
+        &of_size(1000),
+    );
+    assert!(small.is_ok(), "a limit on the file alone makes no other stricter: {small:?}");
+    for model in [&stored, &made] {
+        let told = Limits { max_tensor_elements: Some(N as u64 - 1), ..of_size(1 << 30) };
+        assert!(matches!(check(model.build(), &told), Err(Refusal::TensorShape { .. })), "what is told counts");
+    }
 }
 
 #[test]
