@@ -13,8 +13,13 @@ use iotml_core::plugin::{BuildContext, Registry};
 use serde_json::{Map, Value};
 
 use super::Failure;
+use super::reach::from_environment;
+use crate::precheck::Limits;
 use crate::scorer::OnnxScorerConfig;
 use crate::store::StoreOptions;
+
+/// Names a feed where nothing else does.
+const ENVIRONMENT: &str = "IOTML_MODEL_FEED";
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Announcements")]
@@ -22,8 +27,9 @@ pub(super) struct Board {
     /// Configuration of a pipeline whose scorer follows models: it says where they are announced, and in which store they are
     #[arg(long, value_name = "FILE", conflicts_with = "feed")]
     config: Option<PathBuf>,
-    /// Instead of --config: the feed's table as JSON, such as {"type": "kafka", "kafka": {"bootstrap.servers": "localhost:9092"}}
-    #[arg(long, value_name = "JSON", env = "IOTML_MODEL_FEED", hide_env_values = true)]
+    /// Instead of --config: the feed's table as JSON, such as {"type": "kafka", "kafka": {"bootstrap.servers": "localhost:9092"}}.
+    /// Without either the environment is asked [env: IOTML_MODEL_FEED]
+    #[arg(long, value_name = "JSON")]
     feed: Option<String>,
 }
 
@@ -32,6 +38,8 @@ pub(super) struct Opened {
     announcer: Arc<dyn Announcer>,
     /// The store that the followers look into.
     pub store: Option<(String, StoreOptions)>,
+    /// What an ONNX file may be at most for the scorer of the pipeline.
+    pub limits: Limits,
     secrets: Secrets,
 }
 
@@ -50,9 +58,12 @@ impl Board {
                 return Opened::of(&config, registry).map(Some);
             }
             (None, Some(text)) => json_table("--feed", text)?,
-            (None, None) => return Ok(None),
+            (None, None) => match from_environment(ENVIRONMENT) {
+                Some(text) => json_table(ENVIRONMENT, &text)?,
+                None => return Ok(None),
+            },
         };
-        Opened::new(&table, None, secrets, registry).map(Some)
+        Opened::new(&table, None, Limits::default(), secrets, registry).map(Some)
     }
 }
 
@@ -79,23 +90,25 @@ fn texts(table: &Map<String, Value>) -> Box<dyn Iterator<Item = (&str, &str)> + 
 impl Opened {
     /// Where the models of a pipeline are announced.
     pub fn of(config: &Config, registry: &Registry) -> Result<Self, Failure> {
-        let followed = OnnxScorerConfig::of_pipeline(config).and_then(|scorer| scorer.follow);
         let file = config.file.display();
-        let follow = followed.ok_or_else(|| format!("the scorer of {file} follows no announcements"))?;
+        let scorer = OnnxScorerConfig::of_pipeline(config);
+        let followed = scorer.and_then(|scorer| Some((scorer.follow?, scorer.limits)));
+        let (follow, limits) = followed.ok_or_else(|| format!("the scorer of {file} follows no announcements"))?;
         let store = follow.store.map(|url| (url, follow.store_options));
-        Self::new(&follow.feed.0, store, config.secrets().clone(), registry)
+        Self::new(&follow.feed.0, store, limits, config.secrets().clone(), registry)
     }
 
     fn new(
         table: &Map<String, Value>,
         store: Option<(String, StoreOptions)>,
+        limits: Limits,
         secrets: Secrets,
         registry: &Registry,
     ) -> Result<Self, Failure> {
         let context = BuildContext { pipeline: "models".into(), task: 0, n_tasks: 1 };
         let announcer = registry.model_feeds.build_announcer(table, &context);
         let announcer = announcer.map_err(|error| secrets.scrub(&error.to_string()).into_owned())?;
-        Ok(Opened { announcer, store, secrets })
+        Ok(Opened { announcer, store, limits, secrets })
     }
 
     /// What is announced of a model.

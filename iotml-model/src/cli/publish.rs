@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// The version to publish it as, in the place of the manifest's
     #[arg(long = "version", value_name = "VERSION")]
     published_version: Option<String>,
-    /// A private key, ed25519 as PEM or base64, to sign it with
+    /// A private key, ed25519 as PEM or base64, to sign it with; default: the signing_key of --config
     #[arg(long, value_name = "FILE")]
     sign: Option<PathBuf>,
     /// Do not load it into an engine, as is done to see that its golden rows come out
@@ -51,8 +51,13 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, runtime: &Runtime, registry: &Arc<Registry>) -> Result<String, Failure> {
     let board = arguments.board.open_if_named(registry)?;
     let configured = board.as_ref().and_then(|board| board.store.as_ref());
-    let store = arguments.reach.open_or(configured, |options| options.signing_key.clone_from(&arguments.sign))?;
-    let limits = Limits { max_bytes: arguments.reach.max_size.0 as u64, ..Limits::default() };
+    let limits = board.as_ref().map(|board| board.limits.clone()).unwrap_or_default();
+    let limits = arguments.reach.limits(&limits);
+    let store = arguments.reach.open_or(configured, |options| {
+        if arguments.sign.is_some() {
+            options.signing_key.clone_from(&arguments.sign);
+        }
+    })?;
     let draft = arguments.read(&limits)?;
     if !arguments.no_engine {
         draft.open().map_err(|error| match error {

@@ -96,11 +96,17 @@ impl Announcer for FileBoard {
 
 /// Runs `worker model ...` on the store in `folder`.
 pub fn worker(folder: &Path, arguments: &[&str]) -> Output {
+    worker_in(folder, arguments, &[])
+}
+
+/// The same with more in its environment.
+fn worker_in(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let arguments: Vec<&str> = ["worker", "model"].iter().chain(arguments).copied().collect();
     Command::new(std::env::current_exe().unwrap())
         .args(["cli::a_worker", "--exact", "--nocapture"])
         .env(ARGUMENTS, serde_json::to_string(&arguments).unwrap())
         .env("IOTML_MODEL_STORE", folder.join("store"))
+        .envs(environment.iter().copied())
         .output()
         .unwrap()
 }
@@ -224,6 +230,86 @@ fn signs_by_one_key_and_checks_by_the_other() {
     tells(folder, &["publish", &model, "--no-engine", "--sign", &private_file]);
     assert!(tells(folder, &demands).contains("model      cars 1"));
     assert!(tells(folder, &["list"]).contains("yes"));
+}
+
+/// A pipeline that follows models: on the board and out of the store `configured` in `folder`, with `more` keys of its scorer.
+fn configured(folder: &Path, more: &str) -> String {
+    let path = |name: &str| folder.join(name);
+    let text = format!(
+        r#"
+        [pipeline]
+        name = "p"
+        [source]
+        type = "file"
+        file = "none"
+        [decode]
+        type = "json"
+        columns = [{{ name = "speed", type = "float64" }}]
+        [score]
+        type = "onnx"
+        follow.name = "cars"
+        follow.feed = {{ type = "file", file = {:?} }}
+        follow.store = {:?}
+        {more}
+        [[route]]
+        name = "out"
+        encode = {{ type = "json" }}
+        sink = {{ type = "file", file = {:?} }}
+        "#,
+        path("board.json"),
+        path("configured"),
+        path("out"),
+    );
+    std::fs::write(path("p.toml"), text).unwrap();
+    path("p.toml").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_configuration_comes_before_the_environment_and_signs_by_its_key() {
+    use base64::Engine as _;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let [private, configured_store, other_store] =
+        ["private", "configured", "other"].map(|name| folder.join(name).to_str().unwrap().to_owned());
+    std::fs::write(&private, base64::engine::general_purpose::STANDARD.encode([3; 32])).unwrap();
+    let config = configured(folder, &format!("follow.store_options.signing_key = {private:?}"));
+    let model = write(folder, 0.5, 0.25);
+    let publish = ["publish", &model, "--no-engine", "--config", &config];
+    assert!(tells(folder, &publish).contains("announced of cars:\n  1  all rows  file:///"));
+    let listed = tells(folder, &["list", "--store", &configured_store]);
+    assert!(listed.contains("cars") && listed.contains("yes"), "there, and signed: {listed}");
+    assert_eq!(tells(folder, &["list"]), "no models\n", "in the store of the environment");
+    tells(folder, &[&publish[..], &["--version", "2", "--store", &other_store]].concat());
+    assert!(tells(folder, &["list", "--store", &other_store]).contains("2"), "the flag comes before all");
+    tells(folder, &[&publish[..], &["--version", "3", "--store", &configured_store]].concat());
+    let listed = tells(folder, &["list", "--store", &configured_store]);
+    assert_eq!(listed.matches("yes").count(), 2, "the same store by its name has the same options: {listed}");
+
+    let feed = serde_json::json!({"type": "file", "file": folder.join("elsewhere.json")}).to_string();
+    let environment = [("IOTML_MODEL_FEED", feed.as_str())];
+    let status = told(&worker_in(folder, &["status", "--config", &config], &environment));
+    assert!(status.contains("3  all rows"), "{status}");
+    assert_eq!(told(&worker_in(folder, &["status"], &environment)), "nothing is announced\n");
+}
+
+#[test]
+fn a_model_of_a_hundred_megabytes_is_published_where_so_much_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let model = write(folder, 0.5, 0.25);
+    // One tensor of more than 16 Mi numbers in single precision, 64 MiB.
+    let n = (16 << 20) + 1;
+    std::fs::write(&model, scaled_copy(1, 0.5).weights("large", &[n], &vec![0.0; n as usize]).build()).unwrap();
+    let error = refuses(folder, &["publish", &model, "--no-engine"]);
+    assert!(error.contains("67108864"), "{error}");
+    assert!(tells(folder, &["publish", &model, "--no-engine", "--max-size", "128MiB"]).contains("published"));
+    let config = configured(folder, "limits.max_bytes = 200000000\nfollow.store_options.limits.max_bytes = 200000000");
+    assert!(tells(folder, &["publish", &model, "--no-engine", "--config", &config]).contains("published"));
+    let small = ["publish", &model, "--no-engine", "--version", "2", "--config", &config, "--max-size", "1MiB"];
+    assert!(refuses(folder, &small).contains("1048576"));
+    let config = configured(folder, "follow.store_options.limits.max_bytes = 200000000");
+    let error = refuses(folder, &["publish", &model, "--no-engine", "--version", "2", "--config", &config]);
+    assert!(error.contains("67108864"), "its scorer would refuse it: {error}");
 }
 
 fn on_board<'a>(arguments: &[&'a str], feed: &'a str) -> Vec<&'a str> {
