@@ -54,20 +54,22 @@ impl ModelTopic {
         self.standing()?.into_iter().map(read).collect()
     }
 
-    /// Announces a whole set, in the place of what was announced of this model before; durable once this returns.
+    /// Announces a whole set, in the place of what was announced of this model before; durable once this returns. Retired versions
+    /// whose files do not fit into the message beside those in force are left out, with a word in the log.
     ///
     /// # Errors
     /// [`ModelTopicError`] if the set contradicts itself, is too large, or cannot be written.
     pub fn announce(&self, set: &ModelSet) -> Result<(), ModelTopicError> {
-        let value = Values::new(&self.config)?.write(set)?;
+        let value = Values::new(&self.config)?.write(&mut set.clone())?;
         self.write(&set.model, Some(&value))
     }
 
     /// Changes what is announced of `model`, and gives the set that is in force then. If somebody else changes it at the same time,
-    /// `change` is called again with what they announced, so that neither change is lost.
+    /// `change` is called again with what they announced, so that neither change is lost. Retired versions whose files do not fit into
+    /// the message beside those in force are left out, with a word in the log.
     ///
     /// # Errors
-    /// [`ModelTopicError`]; nothing was changed.
+    /// [`ModelTopicError`]; nothing was changed, except that with [`Unknown`](ModelTopicError::Unknown) it may have been.
     pub fn change(
         &self,
         model: &str,
@@ -88,7 +90,7 @@ impl ModelTopic {
                 Err(error) => return Err(error),
             };
             change(&mut set)?;
-            if turn.write(&self.config.topic, model, &values.write(&set)?)? {
+            if turn.write(&self.config.topic, model, &values.write(&mut set)?)? {
                 return Ok(set);
             }
         }

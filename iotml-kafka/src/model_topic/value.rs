@@ -1,6 +1,6 @@
 //! Announcements as values of records: written in one format, read in either.
 
-use iotml_core::model::{ModelSet, Place, SetError};
+use iotml_core::model::{Announcement, ModelSet, Place, Rollout, SetError};
 use iotml_core::schemars::{self, JsonSchema};
 use serde::Deserialize;
 
@@ -55,17 +55,10 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// A set as a value, if it can be announced.
-    pub(super) fn write(&self, set: &ModelSet) -> Result<Vec<u8>, ModelTopicError> {
+    /// A set as a value, if it can be announced. Retired versions whose files do not fit beside those in force are taken out of it.
+    pub(super) fn write(&self, set: &mut ModelSet) -> Result<Vec<u8>, ModelTopicError> {
         set.check()?;
-        let inline = set.versions.iter().map(|announced| match &announced.place {
-            Place::Inline(file) => file.len(),
-            Place::Uri(_) => 0,
-        });
-        let (bytes, limit) = (inline.sum(), self.config.format.max_inline_bytes());
-        if bytes > limit {
-            return Err(ModelTopicError::TooLarge { bytes, limit });
-        }
+        make_room(set, self.config.format.max_inline_bytes())?;
         match self.config.format {
             AnnouncementFormat::Json => Ok(set.to_json()),
             #[cfg(feature = "registry")]
@@ -103,6 +96,32 @@ impl<'a> Values<'a> {
     fn read_avro(&self, _: &[u8]) -> Result<ModelSet, ModelTopicError> {
         Err(SetError::Form("it is Avro, which this program is built without".to_owned()).into())
     }
+}
+
+/// Takes retired versions whose files came along out of `set` until its files have `limit` bytes at most: first those that have not
+/// proved themselves, which nobody goes back to, and of equals the one that was retired first.
+fn make_room(set: &mut ModelSet, limit: usize) -> Result<(), ModelTopicError> {
+    let size = |announced: &Announcement| match &announced.place {
+        Place::Inline(file) => file.len(),
+        Place::Uri(_) => 0,
+    };
+    let bytes = set.versions.iter().filter(|announced| announced.is_ready()).map(size).sum();
+    if bytes > limit {
+        return Err(ModelTopicError::TooLarge { bytes, limit });
+    }
+    let is_unproved = |announced: &Announcement| matches!(announced.rollout, Rollout::Canary { .. } | Rollout::Shadow);
+    while set.versions.iter().map(size).sum::<usize>() > limit {
+        let retired = set.versions.iter().enumerate().filter(|(_, it)| !it.is_ready() && size(it) > 0);
+        let Some((at, _)) = retired.min_by_key(|(at, it)| (!is_unproved(it), *at)) else { break };
+        let version = set.versions.remove(at).version;
+        tracing::warn!(
+            model = set.model,
+            version,
+            "a retired version is announced no more, so there is no way back to it: its file has no room beside those in force; models in a store \
+             take none"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(feature = "registry")]

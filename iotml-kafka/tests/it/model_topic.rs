@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iotml_core::model::{
-    Announcement, FeatureDrift, Known, LogStretch, ModelDrift, ModelFeed, ModelSet, ModelState, ModelStatus, Rollout,
-    Watch,
+    Announcement, FeatureDrift, Known, LogStretch, ModelDrift, ModelFeed, ModelSet, ModelState, ModelStatus, Place,
+    Rollout, Watch,
 };
 use iotml_kafka::{
     AnnouncementFormat, KafkaModelFeed, KafkaModelFeedConfig, ModelTopic, ModelTopicError, SchemaRegistryConfig,
@@ -295,6 +295,53 @@ async fn the_largest_inline_model_fits() {
         blocking(move || topic.announce(&announced).unwrap()).await;
         let mut watch = feed(&config).watch("cars");
         assert_eq!(*known(&mut watch, |known| known.is_complete).await.set.unwrap(), large);
+    }
+}
+
+/// A model of 500 kB, twice which is more than a message takes.
+fn half(version: &str) -> Announcement {
+    let seed = version.parse::<u64>().unwrap();
+    let file = (0..500_000_u64).map(|at| ((at + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8);
+    Announcement::inline(version, file.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_model_gives_way_where_two_have_no_room() {
+    for cluster in Cluster::all() {
+        let config = config(&cluster).await;
+        let (topic, is_embedded) = (topic(&config), cluster.is_embedded());
+        let names = |set: &ModelSet| set.versions.iter().map(|it| it.version.clone()).collect::<Vec<_>>();
+        let announced = blocking(move || {
+            let mut set = ModelSet::single("cars", half("1"));
+            topic.announce(&set).unwrap();
+            set.announce(half("2"));
+            topic.announce(&set).unwrap();
+            let announced = topic.announced().unwrap().remove("cars").unwrap().unwrap();
+            assert_eq!(names(&announced), ["2"], "the way back to 1 has no room");
+
+            set.announce(half("3").rolled_out(Rollout::Canary { percent: 10.0 }));
+            let error = topic.announce(&set).unwrap_err().to_string();
+            assert!(error.contains("have 1000000 bytes, but a message takes 650000"), "both are in force: {error}");
+            // What is in a store takes no room.
+            let in_store = |version: &str| Announcement { place: Place::Uri("file:///x".into()), ..half(version) };
+            let mut set = ModelSet::single("cars", in_store("1"));
+            set.announce(half("2"));
+            topic.announce(&set).unwrap();
+            // The in-memory cluster knows no transactions whose messages can be read.
+            if !is_embedded {
+                let changed = topic.change("cars", |set| {
+                    set.announce(half("3"));
+                    Ok(())
+                });
+                assert_eq!(names(&changed.unwrap()), ["3"], "what is in force is told");
+            }
+            topic.announced().unwrap().remove("cars").unwrap().unwrap()
+        });
+        let announced = announced.await;
+        match is_embedded {
+            true => assert_eq!(names(&announced), ["1", "2"]),
+            false => assert_eq!(names(&announced), ["3"]),
+        }
     }
 }
 
