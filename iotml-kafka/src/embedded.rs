@@ -47,6 +47,8 @@ pub enum Request {
     Metadata,
     /// Staying in a group.
     Heartbeat,
+    /// Committing or aborting a transaction.
+    EndTransaction,
 }
 
 /// How a request fails.
@@ -161,6 +163,7 @@ impl Request {
             Request::OffsetFetch => RDKafkaApiKey::OffsetFetch,
             Request::Metadata => RDKafkaApiKey::Metadata,
             Request::Heartbeat => RDKafkaApiKey::Heartbeat,
+            Request::EndTransaction => RDKafkaApiKey::EndTxn,
         }
     }
 }

@@ -212,7 +212,7 @@ fn raise(py: Python<'_>, error: &ModelTopicError, secrets: &Secrets) -> PyErr {
     let make: Make = match error {
         ModelTopicError::Config(_) | ModelTopicError::Read(LogError::Config(_)) => ConfigError::new_err,
         ModelTopicError::Read(_) | ModelTopicError::Registry(_) => of_stage(Stage::Source),
-        ModelTopicError::Write(_) => of_stage(Stage::Sink),
+        ModelTopicError::Write(_) | ModelTopicError::Unknown { .. } => of_stage(Stage::Sink),
         ModelTopicError::Runtime(_) => IotmlError::new_err,
         _ => RolloutError::new_err,
     };

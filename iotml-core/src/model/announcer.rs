@@ -21,7 +21,8 @@ pub trait Announcer: Send + Sync {
     /// time with what others have announced meanwhile.
     ///
     /// # Errors
-    /// What `change` says, or what keeps it from being written; nothing was changed.
+    /// What `change` says, or what keeps it from being written. Nothing was changed then, unless the error says that this is not known,
+    /// as where no answer came in time; what is announced tells.
     fn change(
         &self,
         model: &str,

@@ -44,6 +44,18 @@ pub enum ModelTopicError {
         /// How often.
         tries: u32,
     },
+    /// A change was sent, and whether it is in force was not answered in time.
+    #[error(
+        "it is not known whether this change of model {model:?} is in force: {source}; look up what is announced, and make it again if it is \
+         not there"
+    )]
+    Unknown {
+        /// The model.
+        model: String,
+        /// What went wrong.
+        #[source]
+        source: SinkError,
+    },
     /// The topic cannot be read.
     #[error(transparent)]
     Read(#[from] LogError),

@@ -78,7 +78,7 @@ pub(super) fn run(arguments: Arguments, runtime: &Runtime, registry: &Arc<Regist
                 Ok(())
             };
             let set = board.change(&name, announce);
-            Some(set.map_err(|error| format!("{name} {version} is in the store, but not announced: {error}"))?)
+            Some(set.map_err(|error| format!("{name} {version} is in the store; announcing it failed: {error}"))?)
         }
     };
     Ok(match arguments.format {

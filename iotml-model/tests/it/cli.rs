@@ -349,7 +349,7 @@ fn announces_promotes_rolls_back_and_retires() {
     assert!(refuse(&["promote", "cars", "9"]).contains("there is no version \"9\" of model \"cars\""));
     assert!(refuse(&["rollback", "trucks"]).contains("no version of model \"trucks\" was retired"));
     let error = refuse(&["publish", &model, "--no-engine", "--version", "4", "--rollout", "canary=110"]);
-    assert!(error.contains("cars 4 is in the store, but not announced: "), "{error}");
+    assert!(error.contains("cars 4 is in the store; announcing it failed: "), "{error}");
     assert!(refuse(&["publish", &model, "--rollout", "some"]).contains("none of full, canary=PERCENT"));
     let error = refuses(folder, &["promote", "cars", "1"]);
     assert!(error.contains("it is not said where models are announced: use --config or --feed"), "{error}");
