@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use iotml_core::plugin::ByteSize;
+use iotml_model::precheck::Limits;
 use iotml_model::store::{Store, StoreError, StoreOptions};
 
 use super::{manifest, model};
@@ -125,6 +126,24 @@ async fn what_is_too_large_or_cannot_be_kept_is_served_all_the_same() {
     assert_eq!(store.fetch("cars", "1", None).await.unwrap().model, model(0.5));
     fs::write(&kept.cache, "a file where the folder should be").unwrap();
     assert_eq!(kept.open(1 << 20).fetch("cars", "1", None).await.unwrap().model, model(0.5));
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_one_process_is_kept_for_the_others() {
+    let kept = Kept::new();
+    let store = kept.open(1 << 20);
+    store.put(model(0.5), manifest("cars", "1")).await.unwrap();
+    store.fetch("cars", "1", None).await.unwrap();
+    let models = kept.models();
+    assert_eq!(models.len(), 1);
+    let limits = Limits { max_bytes: model(0.5).len() as u64 - 1, ..Limits::default() };
+    let options = StoreOptions { cache: Some(kept.cache.clone()), limits, ..StoreOptions::default() };
+    let small = Store::open(kept.store.to_str().unwrap(), &options).unwrap();
+    let error = small.fetch("cars", "1", None).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+    assert_eq!(kept.models(), models);
+    fs::remove_dir_all(&kept.store).unwrap();
+    assert_eq!(store.fetch("cars", "1", None).await.unwrap().model, model(0.5), "out of the folder");
 }
 
 #[tokio::test(flavor = "multi_thread")]
