@@ -1,5 +1,6 @@
 //! One version of a model, and the window of rows that all tasks count into.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -22,6 +23,37 @@ const KS: &str = "iotml_score_drift_ks";
 const WINDOWS: &str = "iotml_score_drift_windows";
 const REPORTS: &str = "iotml_score_drift_reports";
 
+/// How many count into each series: the same version may be announced again with another distribution, and the new one is there before
+/// the old one goes.
+#[derive(Debug, Default)]
+pub(super) struct Shown(Mutex<BTreeMap<Vec<String>, usize>>);
+
+impl Shown {
+    /// Makes a series by `make`, or takes part in it.
+    fn add<T>(&self, name: &str, labels: &[(&str, &str)], make: impl FnOnce() -> T) -> T {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *shown.entry(key(name, labels)).or_default() += 1;
+        make()
+    }
+
+    /// Takes a series away by `remove`, unless another counts into it.
+    fn leave(&self, name: &str, labels: &[(&str, &str)], remove: impl FnOnce()) {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = key(name, labels);
+        match shown.get_mut(&key) {
+            Some(others @ 2..) => *others -= 1,
+            _ => {
+                shown.remove(&key);
+                remove();
+            }
+        }
+    }
+}
+
+fn key(name: &str, labels: &[(&str, &str)]) -> Vec<String> {
+    std::iter::once(name).chain(labels.iter().map(|(_, value)| *value)).map(str::to_owned).collect()
+}
+
 /// A version that is watched.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -35,6 +67,7 @@ pub(super) struct Watched {
     feed: Option<Arc<dyn ModelFeed>>,
     task: TaskContext,
     metrics: Metrics,
+    shown: Arc<Shown>,
     windows: Counter,
     reports: Counter,
     state: Mutex<State>,
@@ -63,6 +96,7 @@ impl Watched {
         manifest: &Manifest,
         config: Arc<WatchConfig>,
         feed: Option<Arc<dyn ModelFeed>>,
+        shown: Arc<Shown>,
         task: &TaskContext,
     ) -> Option<Self> {
         let distribution = manifest.distribution.clone()?;
@@ -72,10 +106,9 @@ impl Watched {
         let feature = |(index, of): (usize, &crate::manifest::FeatureDistribution)| {
             let at = manifest.features.iter().position(|feature| feature.name == of.name)?;
             let labels = [labels[0], labels[1], ("feature", of.name.as_str())];
-            let psi =
-                || metrics.real_gauge(PSI, "PSI of live rows against training rows, in the last window.", &labels);
-            let ks =
-                || metrics.real_gauge(KS, "KS distance of live rows to training rows, in the last window.", &labels);
+            let gauge = |name, help| shown.add(name, &labels, || metrics.real_gauge(name, help, &labels));
+            let psi = || gauge(PSI, "PSI of live rows against training rows, in the last window.");
+            let ks = || gauge(KS, "KS distance of live rows to training rows, in the last window.");
             let gauges = (index < MAX_GAUGES).then(|| (psi(), ks()));
             Some(WatchedFeature {
                 at,
@@ -86,6 +119,7 @@ impl Watched {
         };
         let features: Vec<WatchedFeature> = distribution.features.iter().enumerate().filter_map(feature).collect();
         let window = Tally { features: unseen(&features), ..Tally::default() };
+        let counter = |name, help| shown.add(name, &labels, || metrics.counter(name, help, &labels));
         Some(Watched {
             name: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -95,9 +129,10 @@ impl Watched {
             config,
             feed,
             task: task.clone(),
-            windows: metrics.counter(WINDOWS, "Windows compared with the training rows.", &labels),
-            reports: metrics.counter(REPORTS, "Reports that rows have drifted.", &labels),
+            windows: counter(WINDOWS, "Windows compared with the training rows."),
+            reports: counter(REPORTS, "Reports that rows have drifted."),
             metrics,
+            shown,
             state: Mutex::new(State { begun: Instant::now(), window, trigger: Trigger::default() }),
         })
     }
@@ -222,13 +257,15 @@ fn unseen(features: &[WatchedFeature]) -> Vec<super::bins::Seen> {
 
 impl Drop for Watched {
     fn drop(&mut self) {
+        let leave =
+            |name, labels: &[(&str, &str)]| self.shown.leave(name, labels, || self.metrics.remove(name, labels));
         let labels = [("model", self.name.as_str()), ("version", self.version.as_str())];
         for WatchedFeature { name, .. } in self.features.iter().filter(|feature| feature.gauges.is_some()) {
             let labels = [labels[0], labels[1], ("feature", name.as_str())];
-            self.metrics.remove(PSI, &labels);
-            self.metrics.remove(KS, &labels);
+            leave(PSI, &labels);
+            leave(KS, &labels);
         }
-        self.metrics.remove(WINDOWS, &labels);
-        self.metrics.remove(REPORTS, &labels);
+        leave(WINDOWS, &labels);
+        leave(REPORTS, &labels);
     }
 }

@@ -8,7 +8,7 @@ use iotml_core::pipeline::TaskContext;
 
 use super::config::WatchConfig;
 use super::observer::Observer;
-use super::watched::Watched;
+use super::watched::{Shown, Watched};
 use crate::manifest::Manifest;
 
 /// Compares the live rows of every version with its training rows, for all tasks of a pipeline in this process; cheap to clone.
@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     config: Arc<WatchConfig>,
     feed: Option<Arc<dyn ModelFeed>>,
     known: Mutex<Known>,
+    shown: Arc<Shown>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ impl Watcher {
     /// [`ConfigError`] naming the key whose value cannot be right.
     pub fn new(config: WatchConfig, feed: Option<Arc<dyn ModelFeed>>) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Watcher(Arc::new(Shared { config: Arc::new(config), feed, known: Mutex::default() })))
+        Ok(Watcher(Arc::new(Shared { config: Arc::new(config), feed, known: Mutex::default(), shown: Arc::default() })))
     }
 
     /// What counts the rows that a task scores with a version; `None`, and said in the log, if its manifest has no distribution.
@@ -49,7 +50,8 @@ impl Watcher {
         if let Some(same) = watched.iter().filter_map(Weak::upgrade).find(|watched| watched.is(manifest)) {
             return Some(Observer::new(same));
         }
-        let Some(new) = Watched::new(manifest, self.0.config.clone(), self.0.feed.clone(), task) else {
+        let Shared { config, feed, shown, .. } = &*self.0;
+        let Some(new) = Watched::new(manifest, config.clone(), feed.clone(), shown.clone(), task) else {
             if unwatched.as_ref() != Some(&manifest.version) {
                 let (model, version) = (&manifest.name, &manifest.version);
                 tracing::warn!(model, version, "{NO_DISTRIBUTION}");

@@ -124,6 +124,30 @@ fn each_version_is_compared_with_its_own_training() {
 }
 
 #[test]
+fn a_version_that_is_announced_again_with_another_distribution_keeps_its_series() {
+    for engine in engines() {
+        let world = World::with(engine, 1, MemoryFeed::new(), |scorer| scorer.watch = Some(config()));
+        world.announce([version(1, 0.0)]);
+        let handle = world.start();
+        world.send(2_000, 0.0);
+        let psi = r#"iotml_score_drift_psi{pipeline="cars",model="m",version="1",feature="a"} "#;
+        assert!(world.metric(psi).unwrap() < 0.1);
+        world.announce([version(1, 500.0)]);
+        // The old one is freed once the task has let it go.
+        while !world.states("1").contains(&ModelState::Unloading) {
+            world.send(64, 0.0);
+        }
+        world.send(2_000, 0.0);
+        assert!(world.metric(psi).is_some_and(|psi| psi > 3.0), "{:?}", world.metrics.text());
+        for series in ["windows", "reports"] {
+            let series = format!(r#"iotml_score_drift_{series}_total{{pipeline="cars",model="m",version="1"}} "#);
+            assert!(world.metric(&series).is_some_and(|n| n >= 1.0), "{series}");
+        }
+        world.end(handle);
+    }
+}
+
+#[test]
 fn a_version_without_a_distribution_scores_unwatched() {
     for engine in engines() {
         let world = World::with(engine, 1, MemoryFeed::new(), |scorer| scorer.watch = Some(config()));
