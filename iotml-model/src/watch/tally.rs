@@ -63,7 +63,8 @@ impl Extent {
         Extent { rows, ..Extent::default() }
     }
 
-    /// Notes where the messages of a batch are. Those of a lane mostly lie one behind the other, so only the ends of such runs are looked at.
+    /// Notes where the messages of a batch are. Those of a lane mostly lie one behind the other, so only the ends of such runs are
+    /// looked at, but for their times, which are in no order.
     pub(super) fn note(&mut self, raw: &RawBatch) {
         let positions = raw.positions();
         let mut start = 0;
@@ -78,7 +79,7 @@ impl Extent {
 
     fn note_run(&mut self, raw: &RawBatch, first: usize, last: usize) {
         let messages = raw.messages();
-        for time in [messages.time(first), messages.time(last)].into_iter().flatten() {
+        for time in (first..=last).filter_map(|row| messages.time(row)) {
             self.times = Some(self.times.map_or((time, time), |(from, until)| (from.min(time), until.max(time))));
         }
         let (from, to) = (raw.coordinate(first), raw.coordinate(last));
@@ -169,6 +170,14 @@ mod tests {
         assert_eq!(extent.log(), [stretch("t", &[(0, (10, 16)), (1, (3, 5))]), stretch("u", &[(0, (7, 8))])]);
         extent.clear();
         assert!(extent.log().is_empty() && extent.from().is_none());
+    }
+
+    #[test]
+    fn the_earliest_and_the_latest_time_may_be_in_the_middle() {
+        let mut extent = Extent::default();
+        let messages = [(0, 500), (1, 900), (2, 100), (3, 600)];
+        extent.note(&raw(&messages.map(|(offset, time)| (0, "t", 0, offset, time))));
+        assert_eq!((extent.from(), extent.until()), (Some(100), Some(900)));
     }
 
     #[test]
