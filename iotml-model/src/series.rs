@@ -40,8 +40,12 @@ pub(crate) struct Series {
 impl Series {
     /// Counts under the labels of `metrics` and of `model`, whose verdicts begin at `limit`.
     pub(crate) fn new(model: &Model, limit: Option<f32>, metrics: &Metrics) -> Self {
-        let manifest = model.manifest();
-        let labels = labels(model);
+        Self::of(model.manifest(), model.engine(), limit, metrics)
+    }
+
+    /// The same for what `manifest` describes.
+    pub(crate) fn of(manifest: &Manifest, engine: &str, limit: Option<f32>, metrics: &Metrics) -> Self {
+        let labels = labels(manifest, engine);
         let by = &labels[..2];
         let errors = |kind| {
             let help = "Rows without a score: they cannot be seen, their score is no number, or their batch failed.";
@@ -50,7 +54,7 @@ impl Series {
         Series {
             info: metrics.gauge(INFO, "The model in service.", &labels),
             rows: metrics.counter(ROWS, "Rows scored.", by),
-            anomalies: anomalies(metrics, by),
+            anomalies: metrics.counter(ANOMALIES, "Rows whose verdict is that they are anomalies.", by),
             values: metrics.histogram(VALUE, "Scores.", by, &bounds(manifest, limit)),
             seconds: metrics.histogram(SECONDS, "Scoring one batch.", by, &SECONDS_BOUNDS),
             bad_rows: errors(ROW),
@@ -62,7 +66,7 @@ impl Series {
 
     /// Takes the series of a model away.
     pub(crate) fn remove(model: &Model, metrics: &Metrics) {
-        let labels = labels(model);
+        let labels = labels(model.manifest(), model.engine());
         let by = &labels[..2];
         metrics.remove(INFO, &labels);
         [ROWS, ANOMALIES, VALUE, SECONDS].iter().for_each(|name| metrics.remove(name, by));
@@ -77,17 +81,28 @@ impl Series {
     /// Takes the scores of a batch.
     pub(crate) fn scored(&mut self, pass: &Pass, n_anomalies: u64) {
         let n_bad = pass.bad.len();
-        self.anomalies.inc_by(n_anomalies);
-        self.rows.inc_by((pass.scores.len() - n_bad) as u64);
-        self.bad_rows.inc_by((n_bad - pass.n_not_finite) as u64);
-        self.bad_scores.inc_by(pass.n_not_finite as u64);
+        self.count(pass.scores.len() - n_bad, n_anomalies, n_bad - pass.n_not_finite, pass.n_not_finite);
         if n_bad == 0 && pass.is_known.is_empty() {
             self.values.observe_all(&pass.scores);
             return;
         }
         let known = (0..pass.scores.len()).filter(|row| pass.is_known(*row) && !pass.is_bad(*row));
+        self.observe(known.map(|row| pass.scores[row]));
+    }
+
+    /// Counts the rows of a batch: those that it took, those of them that are anomalies, those that cannot be seen, and those whose score
+    /// is no number.
+    pub(crate) fn count(&self, n_rows: usize, n_anomalies: u64, n_bad_rows: usize, n_bad_scores: usize) {
+        self.rows.inc_by(n_rows as u64);
+        self.anomalies.inc_by(n_anomalies);
+        self.bad_rows.inc_by(n_bad_rows as u64);
+        self.bad_scores.inc_by(n_bad_scores as u64);
+    }
+
+    /// Takes the scores of the rows of a batch that have one.
+    pub(crate) fn observe(&mut self, scores: impl Iterator<Item = f32>) {
         self.known.clear();
-        self.known.extend(known.map(|row| pass.scores[row]));
+        self.known.extend(scores);
         self.values.observe_all(&self.known);
     }
 
@@ -102,14 +117,8 @@ impl Series {
     }
 }
 
-fn labels(model: &Model) -> [(&str, &str); 3] {
-    let Manifest { name, version, .. } = model.manifest();
-    [("model", name.as_str()), ("version", version.as_str()), ("engine", model.engine())]
-}
-
-/// Counts verdicts, under the labels of a model and its version.
-pub(crate) fn anomalies(metrics: &Metrics, labels: &[(&str, &str)]) -> Counter {
-    metrics.counter(ANOMALIES, "Rows whose verdict is that they are anomalies.", labels)
+fn labels<'a>(manifest: &'a Manifest, engine: &'a str) -> [(&'a str, &'a str); 3] {
+    [("model", &manifest.name), ("version", &manifest.version), ("engine", engine)]
 }
 
 /// Where scores lie: as in training with the limit among them, else around the limit by powers of two, else by powers of ten.

@@ -19,23 +19,27 @@ mod snapshot;
 pub use config::{KMeansScorerConfig, KMeansThreshold, Learn};
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use iotml_core::arrow::array::{Array as _, ArrayRef, BooleanArray, Float32Array};
 use iotml_core::async_trait;
 use iotml_core::batch::{Batch, LaneInfo, StageOutput};
 use iotml_core::error::{Cause, ConfigError, Reason};
-use iotml_core::metrics::Counter;
 use iotml_core::pipeline::TaskContext;
 use iotml_core::score::{ScoreError, Scorer};
 use iotml_core::state::{StateError, Stateful};
 
 use crate::columns::{Appender, Constant, ConstantValue};
 use crate::feature::{BadRow, FeatureSpec};
+use crate::manifest::Manifest;
 use crate::next_event::fingerprint;
 use crate::partitions::Partitions;
-use crate::series::anomalies;
+use crate::series::Series;
 use crate::work::{append, errors_field, list, prefixed, verdict_fields};
-use learner::{Learner, Method, Seen};
+use learner::{Learner, Method, Rule, Seen};
+
+/// In the place of the engine's name, which it has none of.
+const ENGINE: &str = "kmeans";
 
 /// Scores rows by their distance to centres that it learns from them; see the [module](self).
 pub struct KMeansScorer {
@@ -44,11 +48,11 @@ pub struct KMeansScorer {
     appender: Appender,
     name: Constant,
     version: Constant,
-    labels: [(&'static str, String); 2],
+    manifest: Manifest,
     wants_errors: bool,
     rows: Vec<f32>,
     errors: Vec<f32>,
-    anomalies: Counter,
+    series: Series,
 }
 
 /// What is learnt, by partition.
@@ -78,13 +82,13 @@ impl KMeansScorer {
                 partitions: Partitions::new(),
             },
             appender: Appender::new(prefixed(&config.prefix, fields)),
-            name: Constant::new(ConstantValue::Text(config.name.clone())),
-            version: Constant::new(ConstantValue::Text(config.version.clone())),
-            labels: [("model", config.name), ("version", config.version)],
+            name: Constant::new(ConstantValue::Text(config.name)),
+            version: Constant::new(ConstantValue::Text(config.version)),
+            manifest,
             wants_errors: config.feature_errors,
             rows: Vec::new(),
             errors: Vec::new(),
-            anomalies: Counter::default(),
+            series: Series::default(),
         })
     }
 }
@@ -92,22 +96,34 @@ impl KMeansScorer {
 #[async_trait]
 impl Scorer for KMeansScorer {
     async fn open(&mut self, task: &TaskContext) -> Result<(), ScoreError> {
-        let labels = self.labels.each_ref().map(|(key, value)| (*key, value.as_str()));
-        self.anomalies = anomalies(&task.metrics, &labels);
+        let limit = match self.learners.method.rule {
+            Rule::Fixed(limit) => Some(limit),
+            // It moves with the rows, each partition's for itself.
+            Rule::Quantile(_) => None,
+        };
+        self.series = Series::of(&self.manifest, ENGINE, limit, &task.metrics);
+        self.series.serves(true);
         Ok(())
     }
 
     fn score(&mut self, batch: Batch) -> Result<StageOutput, ScoreError> {
+        let begun = Instant::now();
         let (n_rows, n_features) = (batch.len(), self.spec.n_features());
         self.rows.resize(n_rows * n_features, 0.0);
         let bad = self.spec.fill_rows(batch.columns(), &mut self.rows);
-        let mut bad = bad.map_err(|error| ScoreError::fatal_from(error.to_string(), error))?;
+        let mut bad = bad.map_err(|error| {
+            self.series.failed(n_rows);
+            ScoreError::fatal_from(error.to_string(), error)
+        })?;
+        let n_unseen = bad.len();
         if self.wants_errors {
             self.errors.clear();
             self.errors.resize(n_rows * n_features, 0.0);
         }
         let seen = self.learners.learn(&batch, &self.rows, &mut self.errors, &mut bad);
-        self.anomalies.inc_by(seen.iter().filter(|seen| seen.is_anomaly == Some(true)).count() as u64);
+        let n_anomalies = seen.iter().filter(|seen| seen.is_anomaly == Some(true)).count() as u64;
+        self.series.count(n_rows - bad.len(), n_anomalies, n_unseen, bad.len() - n_unseen);
+        self.series.observe(seen.iter().filter_map(|seen| seen.score));
 
         let scores = Float32Array::from_iter(seen.iter().map(|seen| seen.score));
         let limits = Float32Array::from_iter(seen.iter().map(|seen| seen.limit));
@@ -123,6 +139,7 @@ impl Scorer for KMeansScorer {
         if self.wants_errors {
             arrays.push(list(&mut self.errors, n_features, validity));
         }
+        self.series.took(begun.elapsed().as_secs_f64());
         append(batch, &mut self.appender, arrays, bad)
     }
 
