@@ -29,6 +29,14 @@ impl Acked {
         Ok((Self { file, second }, next))
     }
 
+    /// Takes the number back to `next`: both slots, since the greater one counts, and on the medium, since what is appended from now
+    /// on has numbers that were acknowledged before.
+    pub(super) fn take_back(&mut self, next: u64) -> io::Result<()> {
+        self.write(next)?;
+        self.write(next)?;
+        self.file.sync_data()
+    }
+
     /// Remembers `next`. Not synced: after a power cut messages come again, none is lost.
     pub(super) fn write(&mut self, next: u64) -> io::Result<()> {
         let mut bytes = [0; SLOT];

@@ -28,7 +28,10 @@ pub(super) enum SegmentError {
         source: io::Error,
     },
     /// The bytes are not what was written.
-    #[error("{path} is damaged at byte {at}; move the file away to go on without the messages behind it")]
+    #[error(
+        "{path} is damaged at byte {at}; keep a copy, and shorten the file to {at} bytes to go on without the messages of this file \
+         behind them (docs/operating.md, \"A damaged spool\")"
+    )]
     Damaged { path: PathBuf, at: u64 },
 }
 

@@ -33,8 +33,11 @@ pub(super) enum SpoolError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// Files are missing in between.
-    #[error("the spool {path} has a gap before record {first}; files were removed")]
-    Gap { path: PathBuf, first: u64 },
+    #[error(
+        "the spool {path} lacks records {end} to {first}; bring the missing files back, or take what is there one side of the gap \
+         after the other (docs/operating.md, \"A damaged spool\")"
+    )]
+    Gap { path: PathBuf, end: u64, first: u64 },
 }
 
 /// A record read back.
@@ -107,12 +110,13 @@ impl Spool {
     /// Opens the spool in `folder`, which is made if need be, and goes back to the first record not acknowledged.
     pub(super) fn open(folder: &Path, max_bytes: u64, fsync: bool) -> Result<Self, SpoolError> {
         let failed = |source| SpoolError::Io { path: folder.into(), source };
+        let new: Vec<_> = folder.ancestors().take_while(|path| !is_here(path) && !path.exists()).collect();
         fs::create_dir_all(folder).map_err(failed)?;
         let lock = File::create(folder.join("lock")).map_err(failed)?;
         if lock.try_lock().is_err() {
             return Err(SpoolError::InUse { path: folder.into() });
         }
-        let (acked, next_unacked) = Acked::open(folder).map_err(failed)?;
+        let (mut acked, next_unacked) = Acked::open(folder).map_err(failed)?;
         let mut firsts = Vec::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
             firsts.extend(Segment::first_of(&entry.map_err(failed)?.path()));
@@ -121,8 +125,8 @@ impl Spool {
         let mut segments = VecDeque::new();
         for first in firsts {
             let segment = Segment::scan(Segment::path(folder, first), first)?;
-            if segments.back().is_some_and(|last: &Segment| last.end != first) {
-                return Err(SpoolError::Gap { path: folder.into(), first });
+            if let Some(end) = segments.back().map(|last: &Segment| last.end).filter(|end| *end != first) {
+                return Err(SpoolError::Gap { path: folder.into(), end, first });
             }
             segments.push_back(segment);
         }
@@ -133,6 +137,10 @@ impl Spool {
         let (first, end) = (segments[0].first, segments[segments.len() - 1].end);
         let last = &segments[segments.len() - 1];
         let writer = writer(last).map_err(failed)?;
+        if next_unacked > end {
+            // A power cut took the end of the last file, and not the number. What comes next gets the numbers that are missing.
+            acked.take_back(end).map_err(failed)?;
+        }
         let next_unacked = next_unacked.clamp(first, end);
         let mut state = State {
             segments,
@@ -158,6 +166,10 @@ impl Spool {
             _lock: lock,
         };
         spool.lock().drop_acked().map_err(failed)?;
+        if fsync {
+            // So that the names of the first file and of every folder that was made are on the medium as well.
+            new.iter().filter_map(|new| new.parent()).chain([folder]).try_for_each(sync_folder).map_err(failed)?;
+        }
         Ok(spool)
     }
 
@@ -176,7 +188,7 @@ impl Spool {
     pub(super) fn append(&self, time: i64, body: &[u8]) -> io::Result<()> {
         let mut state = self.lock();
         loop {
-            state.leave_acked_segment(&self.folder)?;
+            state.leave_acked_segment(&self.folder, self.fsync)?;
             let len = (HEADER + body.len()) as u64;
             if state.closing || state.n_bytes() == 0 || state.n_bytes() + len <= self.max_bytes {
                 break;
@@ -188,7 +200,7 @@ impl Spool {
         }
         let segment_size = (self.max_bytes / 8).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT);
         if state.segments.back().is_some_and(|last| last.n_bytes >= segment_size) {
-            state.begin_segment(&self.folder)?;
+            state.begin_segment(&self.folder, self.fsync)?;
         }
         let was_empty = state.is_empty();
         state.write(time, body, self.fsync)?;
@@ -314,19 +326,23 @@ impl State {
         Ok(())
     }
 
-    fn begin_segment(&mut self, folder: &Path) -> io::Result<()> {
+    fn begin_segment(&mut self, folder: &Path, fsync: bool) -> io::Result<()> {
         let first = self.segments.back().map_or(0, |last| last.end);
         let next = Segment { path: Segment::path(folder, first), first, end: first, n_bytes: 0 };
         self.writer = writer(&next)?;
+        if fsync {
+            // A file whose name is lost is lost, however well its records were synced.
+            sync_folder(folder)?;
+        }
         self.segments.push_back(next);
         Ok(())
     }
 
     /// Frees the space of the last segment once all of it is acknowledged.
-    fn leave_acked_segment(&mut self, folder: &Path) -> io::Result<()> {
+    fn leave_acked_segment(&mut self, folder: &Path, fsync: bool) -> io::Result<()> {
         let done = self.segments.back().is_some_and(|last| last.n_bytes > 0 && last.end <= self.next_unacked);
         if done {
-            self.begin_segment(folder)?;
+            self.begin_segment(folder, fsync)?;
             self.drop_acked()?;
         }
         Ok(())
@@ -383,6 +399,16 @@ fn writer(segment: &Segment) -> io::Result<File> {
     }
     file.seek(SeekFrom::End(0))?;
     Ok(file)
+}
+
+/// Forces the names of a folder's files to the medium.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(if is_here(folder) { Path::new(".") } else { folder })?.sync_all()
+}
+
+/// Whether it is "", the parent of a relative path of one name.
+fn is_here(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 fn skip(reader: &mut BufReader<File>) -> Result<(), ReadError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::record::HEADER;
 use super::spool::{Held, Spool, SpoolError};
 
 fn body(number: u64) -> Vec<u8> {
@@ -52,6 +53,34 @@ fn inv_1_what_is_not_acknowledged_comes_again_after_a_reopen() {
     assert_eq!(drain(&spool), [0u64; 0]);
     append(&spool, 105..106);
     assert_eq!(drain(&spool), [105]);
+}
+
+/// A power cut may take the end of a file and leave the number up to which it was acknowledged.
+#[test]
+fn inv_1_numbers_that_were_acknowledged_and_lost_are_not_acknowledged_when_they_are_given_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    append(&spool, 0..100);
+    drain(&spool);
+    for next in [99, 100] {
+        spool.ack(next).unwrap();
+    }
+    drop(spool);
+    let path = segments(folder.path()).pop().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    for round in 0..3 {
+        let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+        assert_eq!(spool.position(), 50);
+        append(&spool, 50 + round * 30..80 + round * 30);
+        assert_eq!(drain(&spool), (50..80 + round * 30).collect::<Vec<_>>(), "a kill before the first acknowledgement");
+    }
+    // The first acknowledgement overwrites one slot, the other must not count.
+    let spool = Spool::open(folder.path(), 1 << 20, false).unwrap();
+    drain(&spool);
+    spool.ack(60).unwrap();
+    drop(spool);
+    assert_eq!(Spool::open(folder.path(), 1 << 20, false).unwrap().position(), 60);
 }
 
 #[test]
@@ -176,6 +205,57 @@ fn inv_4_a_missing_file_is_reported() {
     assert!(paths.len() > 2);
     fs::remove_file(&paths[1]).unwrap();
     assert!(matches!(Spool::open(folder.path(), 40 << 10, false), Err(SpoolError::Gap { .. })));
+}
+
+/// The procedure of docs/operating.md, "A damaged spool": what is intact on both sides of the damage comes.
+#[test]
+fn inv_4_what_is_intact_around_the_damage_comes_when_the_advice_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    append(&Spool::open(folder.path(), 40 << 10, false).unwrap(), 0..500);
+    let paths = segments(folder.path());
+    assert!(paths.len() > 2);
+    // In the middle of the second record of the second file.
+    let first: u64 = paths[1].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let mut bytes = fs::read(&paths[1]).unwrap();
+    let n_file = bytes.len() as u64 / (HEADER + body(0).len()) as u64;
+    let at = bytes.len() / n_file as usize;
+    bytes[at + 5] ^= 0x40;
+    fs::write(&paths[1], bytes).unwrap();
+    let advised = |text: &str| {
+        let error = Spool::open(folder.path(), 40 << 10, false).unwrap_err().to_string();
+        assert!(error.contains(text) && error.contains("A damaged spool"), "{error}");
+    };
+    advised(&format!(
+        "{} is damaged at byte {at}; keep a copy, and shorten the file to {at} bytes",
+        paths[1].display()
+    ));
+    fs::OpenOptions::new().write(true).open(&paths[1]).unwrap().set_len(at as u64).unwrap();
+    advised(&format!("lacks records {} to {}", first + 1, first + n_file));
+
+    let aside = tempfile::tempdir().unwrap();
+    let put_aside: Vec<_> = paths[2..].iter().map(|path| aside.path().join(path.file_name().unwrap())).collect();
+    for (from, to) in paths[2..].iter().zip(&put_aside) {
+        fs::copy(from, to).unwrap();
+        fs::remove_file(from).unwrap();
+    }
+    let spool = Spool::open(folder.path(), 40 << 10, false).unwrap();
+    assert_eq!(drain(&spool), (0..first + 1).collect::<Vec<_>>());
+    // Meanwhile new ones come, and get the numbers of those that were put aside.
+    for number in first + 1..first + 400 {
+        spool.append(number as i64, &body(number)).unwrap();
+        spool.read().unwrap().unwrap();
+        spool.ack(number + 1).unwrap();
+    }
+    assert_eq!(spool.held().n_records, 0);
+    drop(spool);
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for (from, to) in put_aside.iter().zip(&paths[2..]) {
+        fs::copy(from, to).unwrap();
+    }
+    let spool = Spool::open(folder.path(), 40 << 10, false).unwrap();
+    assert_eq!(drain(&spool), (first + n_file..500).collect::<Vec<_>>());
 }
 
 proptest! {
