@@ -400,7 +400,7 @@ impl Link {
             (PacketId::NONE, 0)
         } else {
             let exactly_once = publish.qos == QoS::ExactlyOnce;
-            (PacketId { id: publish.pkid, exactly_once }, self.hasher.hash_one((&publish.topic, &publish.payload)))
+            (PacketId { id: publish.pkid, exactly_once }, self.hasher.hash_one(Sent::of(publish)))
         };
         let seq = match session.receive(packet, publish.dup, content) {
             Receipt::New(seq) => seq,
@@ -467,6 +467,32 @@ impl Link {
     }
 }
 
+/// What the publisher sent, by which two messages differ; not what the broker adds, such as what is left of an expiry, which
+/// changes from one delivery to the next.
+#[derive(Hash)]
+struct Sent<'a> {
+    topic: &'a [u8],
+    payload: &'a [u8],
+    user_properties: &'a [(String, String)],
+    content_type: Option<&'a str>,
+    response_topic: Option<&'a str>,
+    correlation_data: Option<&'a [u8]>,
+}
+
+impl<'a> Sent<'a> {
+    fn of(publish: &'a Publish) -> Self {
+        let properties = publish.properties.as_ref();
+        Self {
+            topic: &publish.topic,
+            payload: &publish.payload,
+            user_properties: properties.map_or(&[], |properties| &properties.user_properties),
+            content_type: properties.and_then(|properties| properties.content_type.as_deref()),
+            response_topic: properties.and_then(|properties| properties.response_topic.as_deref()),
+            correlation_data: properties.and_then(|properties| properties.correlation_data.as_deref()),
+        }
+    }
+}
+
 /// Hands an acknowledgement to the client.
 fn acknowledge(client: &AsyncClient, packet: PacketId) {
     let answer = if packet.exactly_once {
@@ -485,5 +511,30 @@ fn qos(level: u8) -> QoS {
         0 => QoS::AtMostOnce,
         1 => QoS::AtLeastOnce,
         _ => QoS::ExactlyOnce,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rumqttc::PublishProperties;
+
+    use super::*;
+
+    #[test]
+    fn inv_4_messages_that_differ_in_what_was_sent_differ_and_redeliveries_do_not() {
+        let hasher = RandomState::new();
+        let of = |properties| hasher.hash_one(Sent::of(&Publish::new("a", QoS::AtLeastOnce, "x", Some(properties))));
+        let plain = PublishProperties::default();
+        let user = |value: &str| PublishProperties {
+            user_properties: vec![("trip".into(), value.into())],
+            ..PublishProperties::default()
+        };
+        let correlated = |data| PublishProperties { correlation_data: Some(data), ..PublishProperties::default() };
+        let all =
+            [of(plain.clone()), of(user("1")), of(user("2")), of(correlated("1".into())), of(correlated("2".into()))];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        let later = PublishProperties { message_expiry_interval: Some(7), topic_alias: Some(1), ..plain.clone() };
+        assert_eq!(of(later), of(plain));
     }
 }

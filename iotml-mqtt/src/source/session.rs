@@ -8,7 +8,8 @@ use iotml_core::batch::Lane;
 ///
 /// A packet id alone does not say which message came again: a broker may hand an unacknowledged message of a shared
 /// subscription to another member, and then use its packet id for another message of the same session (HiveMQ does).
-/// So a redelivery is recognised by packet id and content together; in doubt a message is new, which can only repeat it.
+/// So a redelivery is recognised by the DUP flag, which MQTT 5 demands of one, by the packet id and by the content together; in
+/// doubt a message is new, which can only repeat it.
 #[derive(Debug)]
 pub(super) struct Session {
     lane: Lane,
@@ -17,8 +18,8 @@ pub(super) struct Session {
     flights: VecDeque<Flight>,
     /// In flight since an earlier connection and not sent again yet: packet id to number.
     waiting: HashMap<u16, u64>,
-    /// Became durable while it waited, so that it is acknowledged as soon as it comes again: packet id to content.
-    done: HashMap<u16, u64>,
+    /// Became durable while it waited, so that it is acknowledged as soon as it comes again: by packet id, with its content.
+    done: HashMap<u16, (PacketId, u64)>,
     /// Messages of this connection that the broker counts against our window.
     n_open: usize,
     /// Acknowledges all but the newest; see [`Session::hold_newest`].
@@ -109,7 +110,7 @@ impl Session {
         self.held.is_some()
     }
 
-    /// Takes in a packet; `content` is a fingerprint of topic and payload, `dup` the packet's DUP flag.
+    /// Takes in a packet; `content` is a fingerprint of all that the publisher sent, `dup` the packet's DUP flag.
     pub(super) fn receive(&mut self, packet: PacketId, dup: bool, content: u64) -> Receipt {
         if packet == PacketId::NONE {
             return self.push(packet, content, State::Void);
@@ -117,13 +118,13 @@ impl Session {
         self.n_open += 1;
         if let Some(seq) = self.waiting.remove(&packet.id) {
             let flight = &mut self.flights[(seq - self.first) as usize];
-            if flight.content == content {
+            if dup && flight.packet == packet && flight.content == content {
                 flight.state = State::Open;
                 return Receipt::Again;
             }
             flight.state = State::Void;
         }
-        if self.done.remove(&packet.id) == Some(content) && dup {
+        if self.done.remove(&packet.id) == Some((packet, content)) && dup {
             return Receipt::Done;
         }
         self.push(packet, content, State::Open)
@@ -152,7 +153,7 @@ impl Session {
                 }
                 State::Waiting => {
                     self.waiting.remove(&flight.packet.id);
-                    self.done.insert(flight.packet.id, flight.content);
+                    self.done.insert(flight.packet.id, (flight.packet, flight.content));
                 }
                 State::Void => {}
             }
@@ -244,6 +245,20 @@ mod tests {
         assert_eq!(session.receive(packet(1), false, 33), Receipt::New(2));
         assert_eq!(session.receive(packet(2), false, 44), Receipt::New(3));
         assert_eq!(acked(&mut session, 1), [0u16; 0], "its packet id now belongs to another message");
+        assert_eq!(acked(&mut session, 3), [1, 2]);
+    }
+
+    #[test]
+    fn inv_4_a_first_delivery_under_a_known_packet_id_is_new_even_if_it_looks_the_same() {
+        let mut session = Session::new(Lane(0));
+        session.receive(packet(1), false, 11);
+        session.receive(packet(2), false, 22);
+        session.disconnected();
+        // A car that sends the same payload again, under an id that the broker has given away; and one of another QoS.
+        assert_eq!(session.receive(packet(1), false, 11), Receipt::New(2));
+        let exactly_once = PacketId { id: 2, exactly_once: true };
+        assert_eq!(session.receive(exactly_once, true, 22), Receipt::New(3));
+        assert_eq!(acked(&mut session, 1), [0u16; 0], "their packet ids belong to others");
         assert_eq!(acked(&mut session, 3), [1, 2]);
     }
 
