@@ -10,6 +10,8 @@ use rumqttc::{ConnectReturnCode, ConnectionError, Error as Malformed, StateError
 use crate::server::Server;
 use crate::tls;
 
+const TAKEN_OVER: &str = "another client connected with the same client id; give each instance a name of its own";
+
 /// Why a connection ended or could not begin.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -35,6 +37,12 @@ impl Trouble {
     #[cfg(feature = "paho")]
     pub(crate) fn fatal_from(message: String, source: impl Into<BoxError>) -> Self {
         Self { class: Class::Fatal, message, source: Some(source.into()) }
+    }
+
+    /// Another client has the session.
+    #[cfg(feature = "paho")]
+    pub(crate) fn taken_over(server: &Server) -> Self {
+        Self::new(Class::Fatal, format!("cannot use {server}: {TAKEN_OVER}"), None)
     }
 
     /// No answer in time.
@@ -71,10 +79,7 @@ impl Trouble {
                 use rumqttc::DisconnectReasonCode::{NotAuthorized, SessionTakenOver};
                 match reason_code {
                     // Two processes with one client id would push each other out for ever.
-                    SessionTakenOver => (
-                        Class::Fatal,
-                        "another client connected with the same client id; give each instance a name of its own",
-                    ),
+                    SessionTakenOver => (Class::Fatal, TAKEN_OVER),
                     NotAuthorized => (Class::Fatal, "the broker withdrew its permission"),
                     _ => (Class::Retryable, "the broker closed the connection"),
                 }

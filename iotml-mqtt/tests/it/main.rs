@@ -19,5 +19,7 @@ mod security;
 mod sink;
 #[cfg(feature = "paho")]
 mod spooled;
+#[cfg(feature = "paho")]
+mod spooled_again;
 mod stall;
 mod tls;

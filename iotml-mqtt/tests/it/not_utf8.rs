@@ -40,7 +40,7 @@ async fn publish_raw(address: &str, version: u8, topic: &[u8]) -> Vec<u8> {
 }
 
 /// Type and body of the next packet; `None` once the far side has hung up.
-async fn read_packet(connection: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+pub async fn read_packet(connection: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let kind = connection.read_u8().await.ok()? & 0xf0;
     let mut length = 0;
     for shift in [0, 7, 14, 21] {

@@ -109,3 +109,57 @@ async fn inv_3_a_restarted_mosquitto_resumes_a_plain_session() {
 async fn inv_3_a_restarted_mosquitto_resumes_a_shared_session() {
     restarted(Some(unique("group"))).await;
 }
+
+#[cfg(feature = "paho")]
+mod paho {
+    use iotml_core::plugin::ByteSize;
+    use iotml_mqtt::source::{BackendKind, MqttVersion, SpoolConfig};
+
+    use super::*;
+
+    async fn restarted(version: MqttVersion, forgets: bool) {
+        if servers::mosquitto().is_none() {
+            return;
+        }
+        let mut broker = Mosquitto::new();
+        broker.start().await;
+        let address = format!("127.0.0.1:{}", broker.port);
+        let (topic, folder) = (unique("restart"), tempfile::tempdir().expect("a folder"));
+        let wire = Wire::to(&address).await;
+        let mut config = MqttSourceConfig::new(&wire.address, TopicConfig::new(format!("{topic}/#")));
+        config.client_id = Some(unique("client"));
+        config.backend = BackendKind::Paho;
+        config.mqtt_version = version;
+        config.spool = Some(SpoolConfig { dir: folder.path().into(), max_bytes: ByteSize(1 << 20), fsync: true });
+        let mut reader = Reader::open(config).await;
+        Publisher::connect(&address).await.publish_all(&format!("{topic}/a"), numbered(0..10)).await;
+        reader.read(10).await;
+        // What it has not read when it ends comes again.
+        wire.wait_for_acks(10).await;
+        broker.stop();
+        if forgets {
+            std::fs::remove_file(broker.folder.path().join("mosquitto.db")).expect("its sessions");
+        }
+        broker.start().await;
+        reader.wait_for_count("lost_sessions", u64::from(forgets)).await;
+        Publisher::connect(&address).await.publish_all(&format!("{topic}/a"), numbered(10..20)).await;
+        reader.read(20).await;
+        assert_eq!(reader.payloads(), numbered(0..20));
+        assert_eq!((reader.count("reconnects"), reader.count("lost_sessions")), (1, u64::from(forgets)));
+        assert!(reader.lost.is_empty(), "what is in the spool is not void");
+        reader.ack_all();
+        reader.close().await;
+    }
+
+    #[tokio::test]
+    async fn inv_4_a_session_that_a_restarted_mosquitto_has_forgotten_is_counted_and_begins_anew() {
+        restarted(MqttVersion::V5, true).await;
+        restarted(MqttVersion::V3, true).await;
+    }
+
+    #[tokio::test]
+    async fn inv_3_a_session_that_a_restarted_mosquitto_has_kept_goes_on() {
+        restarted(MqttVersion::V5, false).await;
+        restarted(MqttVersion::V3, false).await;
+    }
+}

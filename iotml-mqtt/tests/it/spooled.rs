@@ -34,7 +34,7 @@ fn config(address: &str, topic: &str, version: MqttVersion) -> (MqttSourceConfig
 }
 
 /// After a drop without close the thread of the old source still needs a moment to give the spool up.
-async fn reopen(config: &MqttSourceConfig) -> Reader {
+pub async fn reopen(config: &MqttSourceConfig) -> Reader {
     let opening = async {
         loop {
             match Reader::try_open(config.clone()).await {
@@ -89,7 +89,8 @@ async fn mqtt_3(broker: Broker) {
 /// What the broker has forgotten and the pipeline has not acknowledged survives a kill.
 async fn killed(broker: Broker) {
     let topic = unique("killed");
-    let (config, _folder) = config(&broker.address(), &topic, MqttVersion::V5);
+    let wire = Wire::to(&broker.address()).await;
+    let (config, _folder) = config(&wire.address, &topic, MqttVersion::V5);
     let mut reader = Reader::open(config.clone()).await;
     let mut publisher = Publisher::connect(&broker.address()).await;
     publisher.publish_all(&format!("{topic}/a"), numbered(0..100)).await;
@@ -98,7 +99,10 @@ async fn killed(broker: Broker) {
     // Commands are obeyed in order, so once this one shows the acknowledgement has been written.
     publisher.publish(&format!("{topic}/a"), numbered(100..101).remove(0)).await;
     reader.read(101).await;
+    // A message is in the spool before it is acknowledged, and what the broker has not read by then comes twice.
+    wire.wait_for_acks(101).await;
     drop(reader);
+    wire.wait_until_parted().await;
     publisher.publish_all(&format!("{topic}/a"), numbered(101..110)).await;
     let mut reader = reopen(&config).await;
     reader.read(80).await;

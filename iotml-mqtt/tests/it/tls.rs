@@ -163,14 +163,17 @@ mod paho {
         tried(connection(&secured.tls, secured.with(Some("ca"), None))).await.expect("the right authority");
         let with_client = secured.with(Some("ca"), Some("client"));
         tried(connection(&secured.mutual, with_client)).await.expect("the right client");
-        let elsewhere = Wire::from("127.0.0.2:0", &secured.tls).await;
-        for (address, tls) in [
-            (&secured.tls, secured.with(Some("other-ca"), None)),
-            (&elsewhere.address, secured.with(Some("ca"), None)),
-            (&secured.mutual, secured.with(Some("ca"), None)),
+        let foreign = Wire::from("127.0.0.2:0", &secured.tls).await;
+        for (address, tls, reason) in [
+            (&secured.tls, secured.with(Some("other-ca"), None), "did not sign"),
+            (&secured.tls, TlsConfig::default(), "did not sign"),
+            (&secured.expired, secured.with(Some("ca"), None), "has expired"),
+            (&secured.elsewhere, secured.with(Some("ca"), None), "for another host"),
+            (&foreign.address, secured.with(Some("ca"), None), "for another host"),
+            (&secured.mutual, secured.with(Some("ca"), None), "asks for a client certificate"),
         ] {
             let error = tried(connection(address, tls)).await.expect_err("refused");
-            assert!(error.contains("tls") && !error.contains('\n'), "{error}");
+            assert!(error.contains(reason) && !error.contains('\n'), "{reason}: {error}");
         }
     }
 }

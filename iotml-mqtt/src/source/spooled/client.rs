@@ -1,30 +1,33 @@
 //! The Paho client: connects, subscribes, and gives each message to a callback. Every call may wait for as long as a spool is full.
+//! That it connects again is the keeper's business.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use iotml_core::error::Class;
 use paho_mqtt::{
     AsyncClient, ConnectOptions, ConnectOptionsBuilder, ConnectReturnCode, CreateOptionsBuilder, DisconnectOptions,
     DisconnectOptionsBuilder, Error, Message, PersistenceType, Properties, PropertyCode, ReasonCode, RetainHandling,
     SslOptionsBuilder, SubscribeOptionsBuilder,
 };
 use rumqttc::{Publish, PublishProperties, QoS};
+use tokio::sync::mpsc;
 
 use super::super::backend::Shared;
 use super::super::config::{MqttVersion, Retained};
+use super::diagnosis;
 use super::spool::is_any_full;
 use crate::server::Server;
 use crate::tls::read_pem;
 use crate::trouble::Trouble;
 
-/// How long the broker may take for an answer.
+const RIGHTS: &str = "see the broker's access rules and its log";
+
+/// How long the broker may take for an answer to what a client asks for in passing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// A connected client, which connects again by itself.
+/// A client that was connected once.
 #[derive(Clone)]
 pub(super) struct Client {
     client: AsyncClient,
@@ -32,67 +35,108 @@ pub(super) struct Client {
     is_leaving: Arc<AtomicBool>,
 }
 
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It broke, or ended without a word.
+    Broken,
+    /// The broker said why it ends it, in MQTT 5.
+    Said(ReasonCode),
+}
+
 impl Client {
-    /// Connects and subscribes. `keep` is called on Paho's thread with each message; when it returns, Paho acknowledges it.
+    /// Connects and subscribes. `keep` is called on Paho's thread with each message; when it returns, Paho acknowledges it. Losses
+    /// of the connection are told; one may be told twice.
     pub(super) async fn connect(
         shared: &Arc<Shared>,
         client_id: &str,
         keep: impl Fn(&Message) + Send + 'static,
-    ) -> Result<Self, Trouble> {
-        let config = &shared.config;
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Loss>), Trouble> {
         let options = CreateOptionsBuilder::new()
             .server_uri(uri(&shared.server))
             .client_id(client_id)
-            .mqtt_version(version(config.mqtt_version))
+            .mqtt_version(version(shared.config.mqtt_version))
             // It publishes nothing, so it has nothing to keep.
             .persistence(PersistenceType::None)
             .finalize();
-        let failed = |what: &str, error: Error| {
-            let message = format!("cannot {what} {}: {} ({error})", shared.server, advice(&shared.server, &error));
-            Trouble::fatal_from(message, error)
-        };
-        let client = AsyncClient::new(options).map_err(|error| failed("make a client for", error))?;
+        let client = AsyncClient::new(options).map_err(|error| cannot_use(&shared.server, error))?;
         // Before connecting, because a resumed session sends at once.
         client.set_message_callback(move |_, message| {
             if let Some(message) = message {
                 keep(&message);
             }
         });
-        let connect_options = connect_options(shared, Session::Kept)?;
-        let timeout = config.connection.connect_timeout.0 + Duration::from_secs(1);
-        let Some(connected) = within(timeout, client.connect(connect_options)).await else {
+        let (lost, losses) = mpsc::unbounded_channel();
+        let said = lost.clone();
+        client.set_connection_lost_callback(move |_| {
+            let _ = lost.send(Loss::Broken);
+        });
+        client.set_disconnected_callback(move |_, _, reason| {
+            let _ = said.send(Loss::Said(reason));
+        });
+        let client = Self { client, is_leaving: Arc::new(AtomicBool::new(false)) };
+        let connecting = client.client.connect(connect_options(shared, Session::Kept)?);
+        let Some(connected) = within(patience(shared), connecting).await else {
             // Paho will still call back some time, with a reference that must not become the last one; see below.
-            client.remove_message_callback();
+            client.client.remove_message_callback();
             std::mem::forget(client);
             return Err(Trouble::no_answer(&shared.server, "answer"));
         };
-        until_told(&client);
-        connected.map_err(|error| failed("use", error))?;
-        let subscribed = within(timeout, subscribe(&client, shared)).await;
-        until_told(&client);
-        let granted = subscribed
-            .ok_or_else(|| Trouble::no_answer(&shared.server, "SUBACK"))?
-            .map_err(|error| failed("subscribe at", error))?;
-        for (code, filter) in granted.subscribe_many_response().into_iter().flatten().zip(shared.mapping.filters()) {
-            if code >= 0x80 {
-                let server = &shared.server;
-                return Err(Trouble::fatal(&format!("{server} refused to subscribe to {filter:?} (code {code:#x})")));
-            }
+        until_told(&client.client);
+        if let Err(error) = connected {
+            let is_told = !shared.server.tls || matches!(error, Error::ConnectReturn(_) | Error::ReasonCode(..));
+            let why = if is_told { None } else { diagnosis::of_tls(shared, client_id).await };
+            return Err(why.unwrap_or_else(|| cannot_use(&shared.server, error)));
         }
-        // From now on only after a reconnect; Mosquitto forgets shared subscriptions in a restart.
-        let is_leaving = Arc::new(AtomicBool::new(false));
-        let (again, leaves) = (shared.clone(), is_leaving.clone());
-        client.set_connected_callback(move |client| {
-            if !leaves.load(Ordering::Acquire) {
-                drop(subscribe(client, &again));
+        client.subscribe(shared).await?;
+        Ok((client, losses))
+    }
+
+    /// Connects and subscribes once more, unless it is connected; whether the broker still has the session.
+    pub(super) async fn connect_again(&self, shared: &Shared) -> Result<bool, Trouble> {
+        // Paho gives up by itself after `connect_timeout`.
+        let connected = self.client.connect(connect_options(shared, Session::Kept)?).await;
+        until_told(&self.client);
+        let connected = connected.map_err(|error| cannot_use(&shared.server, error))?;
+        if !self.is_leaving.load(Ordering::Acquire) {
+            // Also on a resumed session: Mosquitto forgets shared subscriptions in a restart.
+            self.subscribe(shared).await?;
+        }
+        Ok(connected.connect_response().is_some_and(|response| response.session_present))
+    }
+
+    /// Whether it is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.is_connected()
+    }
+
+    /// Subscribes, and ends the connection if that fails.
+    async fn subscribe(&self, shared: &Shared) -> Result<(), Trouble> {
+        let server = &shared.server;
+        let answer = within(patience(shared), subscribe(&self.client, shared)).await;
+        until_told(&self.client);
+        let refused = match answer {
+            Some(Ok(granted)) => {
+                let codes = granted.subscribe_many_response().into_iter().flatten();
+                let Some((code, filter)) = codes.zip(shared.mapping.filters()).find(|(code, _)| *code >= 0x80) else {
+                    return Ok(());
+                };
+                Trouble::fatal(&format!("{server} refused to subscribe to {filter:?} (code {code:#x}); {RIGHTS}"))
             }
-        });
-        let lost = shared.clone();
-        client.set_connection_lost_callback(move |_| {
-            lost.counters.reconnects.inc();
-            tracing::warn!(server = %lost.server, "the connection broke");
-        });
-        Ok(Self { client, is_leaving })
+            Some(Err(error)) => {
+                let is_refusal = self.client.is_connected();
+                let what = if is_refusal { "refused to subscribe" } else { "ended the connection while subscribing" };
+                let filters = shared.mapping.filters();
+                let mut trouble =
+                    Trouble::fatal_from(format!("{server} {what} to {filters:?} ({error}); {RIGHTS}"), error);
+                trouble.class = if is_refusal { Class::Fatal } else { Class::Retryable };
+                trouble
+            }
+            None => Trouble::no_answer(server, "SUBACK"),
+        };
+        let _ = within(PATIENCE, self.client.disconnect(goodbye(false))).await;
+        until_told(&self.client);
+        Err(refused)
     }
 
     /// Gives the subscriptions up; whether the broker has confirmed it.
@@ -135,6 +179,11 @@ impl Client {
             }
         }
     }
+}
+
+/// How long the broker may take for an answer to what a connection begins with.
+fn patience(shared: &Shared) -> Duration {
+    shared.config.connection.connect_timeout.0 + Duration::from_secs(1)
 }
 
 /// The answer, unless it takes longer than `patience`. Time in which a full spool holds up every Paho client does not count.
@@ -234,10 +283,7 @@ enum Session {
 fn connect_options(shared: &Shared, session: Session) -> Result<ConnectOptions, Trouble> {
     let config = &shared.config;
     let mut options = ConnectOptionsBuilder::with_mqtt_version(version(config.mqtt_version));
-    options
-        .keep_alive_interval(config.connection.keep_alive.0)
-        .connect_timeout(config.connection.connect_timeout.0)
-        .automatic_reconnect(FIRST_PAUSE, LONGEST_PAUSE);
+    options.keep_alive_interval(config.connection.keep_alive.0).connect_timeout(config.connection.connect_timeout.0);
     if config.mqtt_version == MqttVersion::V5 {
         let expiry = u32::try_from(config.session_expiry.0.as_secs()).unwrap_or(u32::MAX);
         let mut properties = Properties::new();
@@ -280,6 +326,29 @@ fn tls(shared: &Shared) -> Result<paho_mqtt::SslOptions, Trouble> {
     Ok(ssl.finalize())
 }
 
+/// Why it could not connect.
+fn cannot_use(server: &Server, error: Error) -> Trouble {
+    let message = format!("cannot use {server}: {} ({error})", advice(server, &error));
+    let class = match &error {
+        Error::ConnectReturn(code) if *code != ConnectReturnCode::ServerUnavailable => Class::Fatal,
+        Error::ReasonCode(
+            ReasonCode::BadUserNameOrPassword
+            | ReasonCode::NotAuthorized
+            | ReasonCode::UnsupportedProtocolVersion
+            | ReasonCode::ClientIdentifierNotValid
+            | ReasonCode::Banned
+            | ReasonCode::BadAuthenticationMethod
+            | ReasonCode::UseAnotherServer
+            | ReasonCode::ServerMoved,
+            _,
+        ) => Class::Fatal,
+        _ => Class::Retryable,
+    };
+    let mut trouble = Trouble::fatal_from(message, error);
+    trouble.class = class;
+    trouble
+}
+
 fn advice(server: &Server, error: &Error) -> &'static str {
     match error {
         Error::ConnectReturn(ConnectReturnCode::BadUserNameOrPassword | ConnectReturnCode::NotAuthorized)
@@ -291,7 +360,8 @@ fn advice(server: &Server, error: &Error) -> &'static str {
             "it does not speak this version; set `mqtt_version`"
         }
         Error::TcpConnectCompletionFailure | Error::TcpTlsConnectFailure if server.tls => {
-            "tcp or tls failed; is the broker running, are host, port, tls.ca, tls.cert and tls.key right?"
+            "tcp or tls failed; is the broker running, are host and port right, has its certificate that host name and not \
+             expired, was it signed by tls.ca, does it ask for a client certificate (tls.cert, tls.key)?"
         }
         Error::TcpConnectTimeout | Error::TcpConnectCompletionFailure | Error::SocketError(_) => {
             "nothing listens there; is the broker running, are host and port right?"

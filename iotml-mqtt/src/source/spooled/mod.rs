@@ -4,13 +4,15 @@
 //! spool. That survives a kill of the process, and with `spool.fsync` a power cut. A full spool makes the callback wait, and with it the one
 //! thread that receives for every Paho client of the process; nothing is dropped, and the broker keeps the rest. That thread sends
 //! the keep-alives too, so a spool that stays full for longer than the broker's patience (one and a half times `keep_alive`) costs the
-//! connection, though not the session: Paho connects again once there is room, and the message that waited may come twice.
+//! connection, though not the session: it is made again once there is room, and the message that waited may come twice.
 //!
 //! Paho's Rust wrapper ends the process when a broker sends a topic that is not UTF-8. MQTT forbids that, and the brokers we test with
 //! refuse such a message when it is published; nothing is acknowledged by it.
 
 mod acked;
 mod client;
+mod diagnosis;
+mod keeper;
 mod record;
 mod segment;
 mod spool;
@@ -37,6 +39,7 @@ use super::handover::{hand_over, now};
 use super::mapping::Mapped;
 use crate::trouble::Trouble;
 use client::Client;
+use keeper::Keeper;
 use spool::{Entry, Spool, SpoolError};
 
 /// How long to wait before a message that could not be written to the spool is written again.
@@ -87,6 +90,9 @@ impl Backend for Spooled {
             let ended = apart(async move {
                 // What became of a client that was still opening matters no more.
                 let _ = link.open().await;
+                if let Some(keeper) = link.keeper.take() {
+                    keeper.stop().await;
+                }
                 if let Some(client) = &link.client
                     && says_goodbye
                 {
@@ -131,8 +137,12 @@ async fn begin(
         }
     };
     let (connecting, client_id) = (shared.clone(), client_id.to_owned());
-    let opening = apart(async move { Client::connect(&connecting, &client_id, keep).await });
-    let mut link = Link { opening: Some(opening), client: None };
+    let opening = apart(async move {
+        let (client, losses) = Client::connect(&connecting, &client_id, keep).await?;
+        let keeper = Keeper::start(client.clone(), losses, connecting);
+        Ok((client, keeper))
+    });
+    let mut link = Link { opening: Some(opening), client: None, keeper: None };
     tokio::select! {
         biased;
         opened = link.open() => opened?,
@@ -143,8 +153,9 @@ async fn begin(
 
 /// A client, or one that is about to be; neither if it could not be opened.
 struct Link {
-    opening: Option<JoinHandle<Result<Client, Trouble>>>,
+    opening: Option<JoinHandle<Result<(Client, Keeper), Trouble>>>,
     client: Option<Client>,
+    keeper: Option<Keeper>,
 }
 
 impl Link {
@@ -154,7 +165,8 @@ impl Link {
             let opened = opening.await;
             self.opening = None;
             let died = |error| Trouble::fatal_from("the client's thread died".into(), error);
-            self.client = Some(opened.map_err(died).flatten()?);
+            let (client, keeper) = opened.map_err(died).flatten()?;
+            (self.client, self.keeper) = (Some(client), Some(keeper));
         }
         Ok(())
     }
