@@ -59,7 +59,8 @@ pub struct MqttSourceConfig {
     #[serde(default = "default_buffer")]
     pub max_buffer_bytes: ByteSize,
     /// Most bytes of topic, payload and user properties of one message. A larger one becomes a dead letter with the beginning of its
-    /// payload. The default leaves room for the headers of the dead letter in a Kafka record, which may have a megabyte by default.
+    /// payload. Until it is all there it is in memory, beside every bound: limit packets at the broker. The default leaves room for the
+    /// headers of the dead letter in a Kafka record, which may have a megabyte by default.
     #[serde(default = "default_max_message")]
     pub max_message_bytes: ByteSize,
     /// What receives: `late` acknowledges to the broker only what is durable; `paho` keeps messages in a spool on disk and acknowledges at once.

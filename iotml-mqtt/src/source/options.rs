@@ -28,7 +28,8 @@ pub(super) fn options(config: &MqttSourceConfig, server: &Server, client_id: &st
         .set_ack_mode(AckMode::Manual)
         .set_outgoing_inflight_upper_limit(OUTGOING_LIMIT)
         .set_read_batch_size(MAX_READS)
-        // The broker would silently drop what exceeds a limit of ours; a decoder rejects it visibly.
+        // The broker would silently drop what exceeds a limit that we announce, and send again for ever what we hang up on;
+        // `max_message_bytes` rejects it visibly. So what the broker lets through bounds a packet (docs/operating.md).
         // Comes last, because setting a property sets the limit back to 10 KiB.
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Unlimited);
     options.set_session_store(OwnSession(PersistedSession {
