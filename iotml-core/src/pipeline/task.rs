@@ -349,7 +349,8 @@ impl Task {
                 self.revoking = Some(Revoking { lanes, deadline: now + deadline });
             }
             SourceEvent::Lost { lanes, reason } => {
-                tracing::warn!(lanes = lanes.len(), reason, "positions are void: their messages will come again");
+                // Whether their messages come again, the source's reason says.
+                tracing::warn!(lanes = lanes.len(), "lanes are lost, and positions of them are void: {reason}");
                 // Lanes that it does not know were voided by a rewind.
                 if self.tracker.audit().in_flight > 0
                     && lanes.iter().any(|lane| self.partitions.contains_key(lane))

@@ -40,7 +40,7 @@ pub enum SourceEvent {
     Lost {
         /// The lanes that are gone.
         lanes: Vec<Lane>,
-        /// Why, for the log.
+        /// Why, and whether their messages come again, for the log.
         reason: String,
     },
     /// A bounded source has yielded everything.
