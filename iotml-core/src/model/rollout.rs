@@ -47,67 +47,105 @@ impl Rollout {
 /// The seeds differ, so that who is in a canary says nothing about who is in which arm of a comparison.
 const CANARY_SEED: u64 = 0x6361_6e61_7279;
 const WEIGHT_SEED: u64 = 0x7765_6967_6874;
+const SPARE_SEED: u64 = 0x0073_7061_7265;
 
 /// Which of several acting versions scores the rows of a key.
+///
+/// Each canary takes its share of all keys from those that the canaries before it leave. The first one takes the lowest hashes;
+/// each further one has an order of its own, in which nobody else's share can shift it, so that few keys change hands when one
+/// of several grows or goes. Where the first one goes, the next has its order from then on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Upper ends of the canaries' shares of the hashes, with the version's index; ascending.
-    canaries: Vec<(u64, usize)>,
-    /// The same of those that share the rest; the last one ends at the top.
-    rest: Vec<(u64, usize)>,
+    /// In the order in which they choose.
+    canaries: Vec<Canary>,
+    /// Upper ends of the shares of those that share the rest; ascending, and the last one ends at the top.
+    rest: Vec<(u64, Option<usize>)>,
+    /// The same of those of them that are here, for the keys of one that is not.
+    spare: Vec<(u64, usize)>,
+}
+
+/// A canary takes the keys whose hash by its seed is below its end.
+#[derive(Clone, Debug, PartialEq)]
+struct Canary {
+    seed: u64,
+    end: u64,
+    /// `None` if it is not here.
+    index: Option<usize>,
 }
 
 impl Plan {
-    /// Shares rows out among versions by their index in `acting`, which must be rollouts of a set that passes
+    /// Shares rows out among all versions that are announced, by name and rollout, in the order of a set that passes
     /// [`check`](super::ModelSet::check); shadows count as nothing.
-    pub fn of(acting: &[Rollout]) -> Self {
-        let (mut canaries, mut rest) = (Vec::new(), Vec::new());
-        let mut percents = 0.0;
-        let total: f64 = acting.iter().map(|rollout| weight(*rollout)).sum();
-        let mut weights = 0.0;
-        for (index, rollout) in acting.iter().enumerate() {
+    ///
+    /// `index_of` gives the index of a version at the place that scores, or `None` for one that is not there, because it was
+    /// refused. The keys of such a one go to those that score what no canary takes, and all others keep their version, so that
+    /// places which refuse different versions agree about them.
+    pub fn of(announced: &[(&str, Rollout)], index_of: impl Fn(&str) -> Option<usize>) -> Self {
+        let (mut canaries, mut arms) = (Vec::new(), Vec::new());
+        let mut left = 100.0;
+        for (version, rollout) in announced {
             match rollout {
                 Rollout::Canary { percent } => {
-                    percents += percent;
-                    canaries.push((bound(percents / 100.0), index));
+                    let seed = match canaries.is_empty() {
+                        true => CANARY_SEED,
+                        false => XxHash64::oneshot(CANARY_SEED, version.as_bytes()),
+                    };
+                    // Sums of fractions are not exact, and nobody can take more than what is left.
+                    let end = bound(percent / f64::max(left, *percent));
+                    canaries.push(Canary { seed, end, index: index_of(version) });
+                    left -= percent;
                 }
-                Rollout::Full | Rollout::Weighted { .. } => {
-                    weights += weight(*rollout);
-                    rest.push((bound(weights / total), index));
-                }
+                Rollout::Full => arms.push((1.0, index_of(version))),
+                Rollout::Weighted { weight } => arms.push((*weight, index_of(version))),
                 Rollout::Shadow => {}
             }
         }
-        Self { canaries, rest }
+        // The last ones need not be asked for keys that go to the rest all the same.
+        let n_asked = canaries.iter().rposition(|canary| canary.index.is_some()).map_or(0, |last| last + 1);
+        canaries.truncate(n_asked);
+        let spare = arms.iter().filter_map(|(weight, index)| Some((*weight, (*index)?))).collect();
+        Self { canaries, rest: ends(arms), spare: ends(spare) }
     }
 
     /// Whether one version scores everything.
     pub fn is_single(&self) -> bool {
-        self.canaries.is_empty() && self.rest.len() <= 1
+        self.canaries.is_empty() && self.spare.len() <= 1
     }
 
     /// The index of the version that scores the rows of `key`.
     pub fn version_of(&self, key: Option<&[u8]>) -> usize {
         let key = key.unwrap_or_default();
-        let pick = |shares: &[(u64, usize)], seed| {
-            let hash = XxHash64::oneshot(seed, key);
-            shares.iter().find(|(end, _)| hash < *end).map(|(_, index)| *index)
-        };
-        let canary = if self.canaries.is_empty() { None } else { pick(&self.canaries, CANARY_SEED) };
-        if let Some(index) = canary {
+        let canary = self.canaries.iter().find(|canary| XxHash64::oneshot(canary.seed, key) < canary.end);
+        if let Some(index) = canary.and_then(|canary| canary.index) {
             return index;
         }
-        let last = self.rest.last().map_or(0, |(_, index)| *index);
-        if self.rest.len() <= 1 { last } else { pick(&self.rest, WEIGHT_SEED).unwrap_or(last) }
+        // Without any of the rest, the first version has what is left.
+        let last = self.spare.last().map_or(0, |(_, index)| *index);
+        if self.spare.len() <= 1 {
+            return last;
+        }
+        match pick(&self.rest, XxHash64::oneshot(WEIGHT_SEED, key)) {
+            Some(Some(index)) => index,
+            Some(None) => pick(&self.spare, XxHash64::oneshot(SPARE_SEED, key)).unwrap_or(last),
+            None => last,
+        }
     }
 }
 
-fn weight(rollout: Rollout) -> f64 {
-    match rollout {
-        Rollout::Full => 1.0,
-        Rollout::Weighted { weight } => weight,
-        Rollout::Canary { .. } | Rollout::Shadow => 0.0,
-    }
+/// Upper ends of the shares of the hashes that are in proportion to weights.
+fn ends<T>(weighted: Vec<(f64, T)>) -> Vec<(u64, T)> {
+    let total: f64 = weighted.iter().map(|(weight, _)| weight).sum();
+    let mut sum = 0.0;
+    let end = |(weight, of)| {
+        sum += weight;
+        (bound(sum / total), of)
+    };
+    weighted.into_iter().map(end).collect()
+}
+
+/// Whose share of the hashes this one is in.
+fn pick<T: Copy>(shares: &[(u64, T)], hash: u64) -> Option<T> {
+    shares.iter().find(|(end, _)| hash < *end).map(|(_, of)| *of)
 }
 
 /// The end of the hashes that make up this share of all.
@@ -117,53 +155,5 @@ fn bound(share: f64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shares(acting: &[Rollout]) -> Vec<f64> {
-        let plan = Plan::of(acting);
-        let mut counts = vec![0.0; acting.len()];
-        (0..100_000u32).for_each(|key| counts[plan.version_of(Some(format!("car{key}").as_bytes()))] += 0.001);
-        counts
-    }
-
-    #[track_caller]
-    fn assert_shares(acting: &[Rollout], expected: &[f64]) {
-        for (share, expected) in shares(acting).iter().zip(expected) {
-            assert!((share - expected).abs() < 0.5, "{share} is not {expected} percent");
-        }
-    }
-
-    #[test]
-    fn every_version_gets_its_share_of_the_keys() {
-        assert_shares(&[Rollout::Full], &[100.0]);
-        assert_shares(&[Rollout::Full, Rollout::Canary { percent: 10.0 }], &[90.0, 10.0]);
-        assert_shares(&[Rollout::Full, Rollout::Canary { percent: 100.0 }], &[0.0, 100.0]);
-        assert_shares(&[Rollout::Weighted { weight: 3.0 }, Rollout::Weighted { weight: 1.0 }], &[75.0, 25.0]);
-        let all =
-            [Rollout::Weighted { weight: 1.0 }, Rollout::Weighted { weight: 1.0 }, Rollout::Canary { percent: 20.0 }];
-        assert_shares(&all, &[40.0, 40.0, 20.0]);
-    }
-
-    #[test]
-    fn a_key_stays_with_its_version_while_a_canary_grows() {
-        let plan = |percent| Plan::of(&[Rollout::Full, Rollout::Canary { percent }]);
-        let (small, large) = (plan(10.0), plan(50.0));
-        for key in (0..10_000u32).map(|key| key.to_string()) {
-            let key = Some(key.as_bytes());
-            assert!(small.version_of(key) <= large.version_of(key));
-            assert_eq!(small.version_of(key), plan(10.0).version_of(key));
-        }
-        // These numbers are a promise: another build of a worker must share out the same.
-        let canaries = (0..100u32).filter(|key| small.version_of(Some(format!("car{key}").as_bytes())) == 1);
-        assert_eq!(canaries.collect::<Vec<_>>(), [11, 13, 21, 29, 34, 37, 44, 71, 86, 98]);
-    }
-
-    #[test]
-    fn rows_without_a_key_are_one_devices() {
-        let plan = Plan::of(&[Rollout::Full, Rollout::Canary { percent: 100.0 }]);
-        assert_eq!(plan.version_of(None), 1);
-        assert!(Plan::of(&[Rollout::Full]).is_single());
-        assert!(!plan.is_single());
-    }
-}
+#[path = "rollout_tests.rs"]
+mod tests;

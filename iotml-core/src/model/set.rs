@@ -1,5 +1,7 @@
 //! All that is in force of one model.
 
+use std::mem::discriminant;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Announcement, Availability, Plan, Rollout};
@@ -173,8 +175,8 @@ impl ModelSet {
 
     /// Which of [`acting`](Self::acting) scores which rows, by index; the set must be one that passes [`check`](Self::check).
     pub fn plan(&self) -> Plan {
-        let rollouts: Vec<Rollout> = self.acting().map(|acting| acting.rollout).collect();
-        Plan::of(&rollouts)
+        let acting: Vec<(&str, Rollout)> = self.acting().map(|it| (it.version.as_str(), it.rollout)).collect();
+        Plan::of(&acting, |version| acting.iter().position(|(it, _)| *it == version))
     }
 
     /// The announcement of a version.
@@ -184,9 +186,14 @@ impl ModelSet {
 
     /// Puts `new` into force. A version that scores all rows retires those that shared them, and a shadow the one before it;
     /// one with a weight makes what scored all rows the other arm, with the same weight. The same version announced before is
-    /// replaced.
+    /// replaced, and keeps its place among those of its kind, on which depends who scores what; any other comes last.
     pub fn announce(&mut self, new: Announcement) {
-        self.versions.retain(|old| old.version != new.version);
+        let mut place = self.versions.iter().position(|old| old.version == new.version);
+        if let Some(at) = place {
+            let old = self.versions.remove(at);
+            let is_same_kind = discriminant(&old.rollout) == discriminant(&new.rollout);
+            place = place.filter(|_| old.is_ready() && new.is_ready() && is_same_kind);
+        }
         let mut replaced = Vec::new();
         for old in self.versions.iter_mut().filter(|old| old.is_ready()) {
             match (new.rollout, old.rollout) {
@@ -197,8 +204,15 @@ impl ModelSet {
                 _ => {}
             }
         }
+        let last = match place {
+            Some(at) => {
+                self.versions.insert(at, new);
+                None
+            }
+            None => Some(new),
+        };
         replaced.iter().for_each(|version| self.take_out(version));
-        self.versions.push(new);
+        self.versions.extend(last);
     }
 
     /// Lets `version` score all rows, whatever it scored before: a canary that proved itself, or the one before this.

@@ -104,6 +104,50 @@ fn announcing_promoting_and_retiring_keep_one_way_back() {
 }
 
 #[test]
+fn a_version_that_is_announced_again_keeps_its_place_among_its_kind() {
+    let canary = |name: &str, percent| version(name, Rollout::Canary { percent });
+    let order = |set: &ModelSet| set.versions.iter().map(|it| it.version.clone()).collect::<Vec<_>>().concat();
+    let mut set = ModelSet::new("cars");
+    for announced in [version("1", Rollout::Full), canary("2", 10.0), canary("3", 10.0), canary("2", 20.0)] {
+        set.announce(announced);
+    }
+    assert_eq!(order(&set), "123");
+    assert_eq!(set.version("2").unwrap().rollout, Rollout::Canary { percent: 20.0 });
+    // As another kind it is the youngest of that kind, and so it is after it was retired.
+    set.announce(version("2", Rollout::Shadow));
+    set.announce(canary("2", 10.0));
+    assert_eq!(order(&set), "132");
+    set.retire("3").unwrap();
+    set.announce(canary("4", 10.0));
+    set.announce(canary("3", 10.0));
+    assert_eq!(order(&set), "1243");
+    set.check().unwrap();
+    let mut arms = ModelSet::new("cars");
+    ["1", "2"].into_iter().for_each(|name| arms.announce(version(name, HALF)));
+    arms.announce(version("1", Rollout::Weighted { weight: 3.0 }));
+    assert_eq!(order(&arms), "12");
+}
+
+#[test]
+fn a_canary_that_is_announced_again_with_a_larger_share_takes_nearly_no_keys_of_the_others() {
+    let announce = |set: &mut ModelSet, name: &str, percent| {
+        set.announce(version(name, Rollout::Canary { percent }));
+        let (plan, acting) = (set.plan(), set.acting().map(|it| it.version.clone()).collect::<Vec<_>>());
+        (0..10_000).map(|key| acting[plan.version_of(Some(format!("car{key}").as_bytes()))].clone()).collect::<Vec<_>>()
+    };
+    let mut set = ModelSet::single("cars", version("1", Rollout::Full));
+    announce(&mut set, "2", 10.0);
+    let before = announce(&mut set, "3", 10.0);
+    let after = announce(&mut set, "2", 20.0);
+    let n_moved = |from: &str, to: &str| {
+        before.iter().zip(&after).filter(|(b, a)| (b.as_str(), a.as_str()) == (from, to)).count()
+    };
+    assert_eq!((n_moved("2", "1"), n_moved("2", "3")), (0, 0), "a larger share holds all keys of the smaller one");
+    assert!((50..200).contains(&n_moved("3", "2")), "{}", n_moved("3", "2"));
+    assert_eq!(n_moved("3", "1"), 0);
+}
+
+#[test]
 fn a_canary_or_shadow_that_was_retired_is_none_to_go_back_to() {
     let mut set = ModelSet::new("cars");
     set.announce(version("1", Rollout::Full));

@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// The model
     #[arg(value_name = "NAME")]
     name: String,
-    /// The version to judge; default: every canary and shadow, and of versions with a weight the one that was announced last
+    /// The version to judge; default: every canary and shadow, and of versions with a weight the one that joined last
     #[arg(value_name = "VERSION")]
     version: Option<String>,
     /// Judge again and again: until it is decided if VERSION is given, else for ever

@@ -215,6 +215,7 @@ impl Loader {
             }
             return self.fall_back(None, heard).await;
         }
+        let shares: Vec<(String, Rollout)> = wanted.iter().map(|it| (it.id.version.clone(), it.rollout)).collect();
         let mut good: Vec<Wanted> = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             if self.is_good(&wanted, good.first()).await? {
@@ -230,7 +231,10 @@ impl Loader {
         if !is_whole || (lost_full && !self.is_pinned()) {
             return self.fall_back(way_back, heard).await;
         }
-        self.bring_in(good, heard);
+        // Of all that are announced, so that workers which refuse different versions agree about the others' keys.
+        let shares: Vec<(&str, Rollout)> = shares.iter().map(|(version, rollout)| (&**version, *rollout)).collect();
+        let plan = Plan::of(&shares, |version| good.iter().position(|wanted| wanted.id.version == version));
+        self.bring_in(good, plan, heard);
         Ok(())
     }
 
@@ -266,7 +270,7 @@ impl Loader {
         if let Some(wanted) = way_back
             && self.is_good(&wanted, None).await?
         {
-            self.bring_in(vec![wanted], heard);
+            self.bring_alone(wanted, heard);
             return Ok(());
         }
         let Some(file) = self.shared.config.model.clone() else {
@@ -290,7 +294,7 @@ impl Loader {
                 let id = Id { version: spare.manifest.version.clone(), file, manifest: None };
                 // Whoever names a file in the configuration is told by its first row, as with any scorer.
                 self.loaded.push(Loaded { id: id.clone(), spare, is_on_trial: false });
-                self.bring_in(vec![Wanted { id, announced: None, rollout: Rollout::Full }], heard);
+                self.bring_alone(Wanted { id, announced: None, rollout: Rollout::Full }, heard);
             }
             Err(error) => {
                 self.try_again();
@@ -300,11 +304,16 @@ impl Loader {
         Ok(())
     }
 
+    /// Hands one version that is loaded to all tasks, for all rows.
+    fn bring_alone(&mut self, wanted: Wanted, heard: Instant) {
+        let plan = Plan::of(&[(&wanted.id.version, Rollout::Full)], |_| Some(0));
+        self.bring_in(vec![wanted], plan, heard);
+    }
+
     /// Hands versions that are loaded to all tasks.
-    fn bring_in(&mut self, good: Vec<Wanted>, heard: Instant) {
+    fn bring_in(&mut self, good: Vec<Wanted>, plan: Plan, heard: Instant) {
         let ids: Vec<Id> = good.iter().map(|wanted| wanted.id.clone()).collect();
         let has_shadow = good.iter().any(|wanted| wanted.rollout == Rollout::Shadow);
-        let plan = Plan::of(&good.iter().map(|wanted| wanted.rollout).collect::<Vec<_>>());
         let is_news = self.force.as_ref().is_none_or(|force| (&force.wanted, &force.plan) != (&ids, &plan));
         if !is_news {
             return;

@@ -139,3 +139,25 @@ fn a_canary_that_is_refused_is_left_out_and_the_others_score() {
         assert!(cause.contains("SHA-256"), "{cause}");
     }
 }
+
+#[test]
+fn inv_8_a_worker_that_refuses_a_canary_moves_no_car_of_the_others() {
+    for engine in engines() {
+        let by_worker = [false, true].map(|refuses| {
+            let mut first = good(4).rolled_out(CANARY);
+            if refuses {
+                first.sha256 = iotml_core::model::Digest::of(b"another");
+            }
+            let (world, n) = run(engine, 1, vec![good(3), first, good(5).rolled_out(CANARY)]);
+            assert_each_once(&world.rows()[0], n);
+            by_key(&world.rows()[0])
+        });
+        let [all, without] = by_worker;
+        for (key, versions) in &all {
+            let expected = if *versions == ["4"] { vec!["3".to_owned()] } else { versions.clone() };
+            assert_eq!(without[key], expected, "{key}");
+        }
+        let n_of = |version: &str| all.values().filter(|versions| **versions == [version]).count();
+        assert_eq!((n_of("4"), n_of("5")), (10, 10), "{all:?}");
+    }
+}
