@@ -38,14 +38,14 @@ impl<T> Partitions<T> {
         self.known.get(partition)
     }
 
-    /// Takes over what `old` has; `merge` says what becomes of a partition that both have.
-    pub(crate) fn inherit(&mut self, old: &mut Self, mut merge: impl FnMut(&mut T, T)) {
-        for (partition, remembered) in std::mem::take(&mut old.known) {
-            match self.known.get_mut(&partition) {
-                Some(known) => merge(known, remembered),
-                None => _ = self.known.insert(partition, remembered),
-            }
-        }
+    /// That of every partition.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut T)> {
+        self.known.iter_mut()
+    }
+
+    /// That of a partition, made if it is new.
+    pub(crate) fn entry(&mut self, partition: &Arc<str>, make: impl FnOnce() -> T) -> &mut T {
+        self.known.entry(partition.clone()).or_insert_with(make)
     }
 
     /// Forgets all partitions, not their lanes.

@@ -11,6 +11,7 @@ use iotml_core::plugin::HumanDuration;
 use iotml_core::score::{ScoreError, shadow_field};
 use iotml_core::state::{StateError, Stateful};
 
+use super::memory;
 use super::refused::Refused;
 use super::sample::Sample;
 use super::version::{Id, Version};
@@ -104,7 +105,9 @@ impl Lineup {
     /// Puts a change into force, and gives back the versions that have no part in it.
     pub(crate) fn apply(&mut self, change: Change) -> Vec<Box<Version>> {
         let mut old: Vec<Box<Version>> = Vec::new();
+        let mut acted: Vec<Id> = Vec::new();
         if let Some(Force { acting, shadow, .. }) = self.force.take() {
+            acted.extend(acting.iter().map(|version| version.id.clone()));
             old.extend(acting.into_iter().chain(shadow));
         }
         let Change { acting, plan, shadow, .. } = change;
@@ -120,10 +123,7 @@ impl Lineup {
                 windows.assigned(&self.lanes);
             }
         }
-        // What is remembered of keys goes on with whoever scores most of them.
-        if let Some(first) = acting.first_mut().and_then(|first| first.work.evaluation.windows()) {
-            old.iter_mut().filter_map(|old| old.work.evaluation.windows()).for_each(|old| first.inherit(old));
-        }
+        memory::hand_over(&acted, &mut old, &mut acting, shadow.as_deref_mut(), &plan);
         acting.iter().chain(&shadow).for_each(|version| version.work.serves());
         let is_on_trial = acting.iter().chain(&shadow).any(|version| version.trial.is_some());
         self.trial = if is_on_trial { OnTrial::Yes } else { OnTrial::No };
@@ -254,13 +254,13 @@ impl Stateful for Lineup {
     }
 
     fn snapshot(&self, partition: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let first = self.force.iter().flat_map(|force| &force.acting).next();
-        first.and_then(|first| first.work.evaluation.windows_ref()).map_or(Ok(None), |it| it.snapshot(partition))
+        let Some(Force { acting, plan, shadow, .. }) = &self.force else { return Ok(None) };
+        Ok(memory::snapshot(partition, acting, shadow.as_deref(), plan))
     }
 
     fn restore(&mut self, partition: &str, snapshot: &[u8]) -> Result<(), StateError> {
-        let mut windows = self.versions().filter_map(|version| version.work.evaluation.windows());
-        windows.try_for_each(|windows| windows.restore(partition, snapshot))
+        let Some(Force { acting, plan, shadow, .. }) = &mut self.force else { return Ok(()) };
+        memory::restore(partition, snapshot, acting, shadow.as_deref_mut(), plan)
     }
 
     fn forget(&mut self, partition: &str) {

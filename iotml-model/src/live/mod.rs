@@ -19,6 +19,7 @@ mod fetch;
 mod follower;
 mod lineup;
 mod loader;
+mod memory;
 mod refused;
 mod register;
 mod report;

@@ -3,6 +3,8 @@
 mod snapshot;
 mod table;
 
+use std::sync::Arc;
+
 use iotml_core::batch::LaneInfo;
 use iotml_core::error::{Cause, Reason};
 use iotml_core::state::{StateError, Stateful};
@@ -31,6 +33,42 @@ pub(crate) struct Windows {
     asked_rows: Vec<usize>,
 }
 
+/// Says of a key whether it is one of those that are meant.
+pub(crate) type Chosen<'a> = dyn Fn(&[u8]) -> bool + 'a;
+
+/// What was remembered of keys, on its way to whoever scores them.
+pub(crate) struct Given {
+    meaning: (u64, WindowShape),
+    tables: Vec<(Arc<str>, Table)>,
+}
+
+/// What a snapshot says of a partition.
+pub(crate) struct Restored(Table);
+
+/// What several models remember of a partition, each of the keys that are its own; `None` if none remembers anything.
+pub(crate) fn snapshot(partition: &str, models: &[(&Windows, &Chosen)]) -> Option<Vec<u8>> {
+    let mut parts = Vec::new();
+    for (at, (first, _)) in models.iter().enumerate() {
+        if models[..at].iter().any(|(before, _)| before.is_like(first)) {
+            continue;
+        }
+        let alike = models[at..].iter().filter(|(windows, _)| windows.is_like(first));
+        let tables = alike.filter_map(|(windows, is_own)| Some((windows.partitions.get(partition)?, is_own)));
+        let (mut old, mut young, mut is_known) = (Vec::new(), Vec::new(), false);
+        for (table, is_own) in tables {
+            let [its_old, its_young] = table.generations();
+            old.extend(its_old.filter(|(key, _)| is_own(key)));
+            young.extend(its_young.filter(|(key, _)| is_own(key)));
+            is_known = true;
+        }
+        if is_known {
+            old.append(&mut young);
+            parts.push(snapshot::write(&old, first.shape, first.fingerprint));
+        }
+    }
+    snapshot::join(parts)
+}
+
 /// How many rows a window has, and how many numbers a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct WindowShape {
@@ -57,12 +95,67 @@ impl Windows {
         }
     }
 
-    /// Takes over what `old` remembers of keys that are not known here, if its numbers mean the same.
-    pub(crate) fn inherit(&mut self, old: &mut Windows) {
-        if (old.fingerprint, old.shape) != (self.fingerprint, self.shape) {
+    /// Gives away what is remembered of the keys that do not stay.
+    pub(crate) fn give_up(&mut self, stays: impl Fn(&[u8]) -> bool) -> Given {
+        self.give(|table| table.give_up(&stays))
+    }
+
+    /// Gives away all that is remembered.
+    pub(crate) fn give_all(&mut self) -> Given {
+        let max_keys = self.max_keys;
+        self.give(|table| std::mem::replace(table, Table::new(max_keys)))
+    }
+
+    /// Gives all that is remembered, and remembers it, too.
+    pub(crate) fn copy(&mut self) -> Given {
+        self.give(|table| table.clone())
+    }
+
+    fn give(&mut self, how: impl Fn(&mut Table) -> Table) -> Given {
+        let tables = self.partitions.iter_mut().map(|(partition, table)| (partition.clone(), how(table))).collect();
+        Given { meaning: self.meaning(), tables }
+    }
+
+    /// Takes over what is given of the keys that are wanted, or of all; nothing if its numbers mean something else. Of a key that
+    /// is known here, the given rows count if they replace others.
+    pub(crate) fn take_over(&mut self, given: &mut Given, is_wanted: Option<&Chosen>, replaces: bool) {
+        if given.meaning != self.meaning() {
             return;
         }
-        self.partitions.inherit(&mut old.partitions, Table::inherit);
+        for (partition, table) in &mut given.tables {
+            let known = self.partitions.entry(partition, || Table::new(self.max_keys));
+            match is_wanted {
+                // However many keys there are, it takes no time.
+                None if known.len() == 0 => std::mem::swap(known, table),
+                None => known.take_over(table, |_| true, replaces),
+                Some(is_wanted) => known.take_over(table, is_wanted, replaces),
+            }
+        }
+    }
+
+    /// Whether its numbers mean the same.
+    pub(crate) fn is_like(&self, other: &Windows) -> bool {
+        self.meaning() == other.meaning()
+    }
+
+    /// Reads what a snapshot says of the keys that are wanted; `None` if it is of models with other features.
+    pub(crate) fn read(
+        &self,
+        snapshot: &[u8],
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<Restored>, StateError> {
+        let table = snapshot::read(snapshot, self.shape, self.fingerprint, self.max_keys, is_wanted)?;
+        Ok(table.map(Restored))
+    }
+
+    /// Remembers of a partition what was read, and nothing else.
+    pub(crate) fn put_back(&mut self, partition: &str, restored: Option<Restored>) {
+        let table = restored.map(|Restored(table)| table);
+        self.partitions.restore(partition, table, "a model with other features");
+    }
+
+    fn meaning(&self) -> (u64, WindowShape) {
+        (self.fingerprint, self.shape)
     }
 
     /// Forgets all keys.
@@ -166,13 +259,12 @@ impl Stateful for Windows {
     }
 
     fn snapshot(&self, partition: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let table = self.partitions.get(partition);
-        Ok(table.map(|table| snapshot::write(table, self.shape, self.fingerprint)))
+        Ok(self::snapshot(partition, &[(self, &|_| true)]))
     }
 
     fn restore(&mut self, partition: &str, snapshot: &[u8]) -> Result<(), StateError> {
-        let table = snapshot::read(snapshot, self.shape, self.fingerprint, self.max_keys)?;
-        self.partitions.restore(partition, table, "a model with other features");
+        let restored = self.read(snapshot, |_| true)?;
+        self.put_back(partition, restored);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod anew;
 mod bad;
 mod change;
+mod memory;
 mod rollout;
 mod store;
 pub mod world;
