@@ -33,8 +33,12 @@ pub mod header {
     pub const REASON: &str = "iotml.errors.reason";
     /// Ours: the instance of the worker.
     pub const INSTANCE: &str = "iotml.errors.instance";
-    /// Ours: bytes of the whole payload, where only its beginning was kept because it is over a limit.
+    /// Ours: bytes of the whole payload, where not all of the message was kept because it is over a limit.
     pub const CUT: &str = "iotml.errors.payload.bytes";
+    /// Ours: bytes of the whole key, where the dead letter was too large for its topic.
+    pub const KEY_CUT: &str = "iotml.errors.key.bytes";
+    /// Ours: how many headers the message had, where the dead letter was too large for its topic.
+    pub const HEADERS_CUT: &str = "iotml.errors.headers";
     /// Ours, on a message that was fed back and not on the dead letter alone: how often that was done.
     pub const REPLAYS: &str = "iotml.replays";
 

@@ -26,6 +26,7 @@ mod order;
 mod outlet;
 mod retry;
 mod shared;
+mod shorten;
 mod spec;
 mod status;
 mod step;

@@ -6,11 +6,12 @@ use std::time::Instant;
 use super::dead_letter::{self, DeadLetter};
 use super::outlet::{Duty, Finished, Pending};
 use super::retry::Failure;
+use super::shorten::shorten;
 use super::task::{Task, Work};
 use super::tracker::{BatchId, Outcome};
 use super::{PipelineError, Tolerance};
-use crate::batch::{Batch, RawBatch, Rejected};
-use crate::error::{BoxError, Class, Stage};
+use crate::batch::{Batch, Messages, RawBatch, Rejected};
+use crate::error::{BoxError, Class, Reason, Stage};
 use crate::score::split;
 use crate::sink::{Outgoing, Written};
 
@@ -169,7 +170,9 @@ impl Task {
             let done = (0..batch.len()).filter(|row| !is_open[*row]);
             self.tracker.done(pending.id, done.map(|row| batch.origin(row)), outcome);
         }
-        if !rejected.is_empty() {
+        if !rejected.is_empty() && self.outlets[at].duty == Duty::DeadLetter {
+            self.shorten_letters(at, &pending, rejected)?;
+        } else if !rejected.is_empty() {
             let batch = batch.clone();
             self.reject_rows(pending.id, at, &batch, Stage::Sink, rejected)?;
         }
@@ -200,6 +203,27 @@ impl Task {
         }
     }
 
+    /// Dead letters that their sink refused: what is too large is written again with less of it.
+    fn shorten_letters(&mut self, at: usize, refused: &Pending, rejected: Vec<Rejected>) -> Result<(), PipelineError> {
+        let (outlet, batch) = (&mut self.outlets[at], &refused.rows.batch);
+        let (mut messages, mut rows) = (Messages::default(), Vec::new());
+        for Rejected { row, cause } in rejected {
+            let is_shorter =
+                cause.reason == Reason::Oversized && shorten(&refused.rows.messages, row as usize, &mut messages);
+            if !is_shorter {
+                // With nowhere left to put the bytes, stopping is the only way not to lose them.
+                return Err(PipelineError::stage(Stage::Sink, &outlet.name, cause.into()));
+            }
+            let (topic, coordinate) = (messages.topic(rows.len()), batch.raw().coordinate(batch.origin(row as usize)));
+            tracing::warn!(topic = topic.map(|topic| &**topic), ?coordinate, %cause, "a dead letter is shortened");
+            rows.push(row);
+        }
+        let batch = batch.take(&rows);
+        let batch = batch.map_err(|error| PipelineError::stage(Stage::Sink, &outlet.name, error.into()))?;
+        outlet.push(refused.id, Outgoing { batch, messages: Arc::new(messages) }, &self.options);
+        Ok(())
+    }
+
     /// Rows that an outlet's encoder or sink refused for good.
     fn reject_rows(
         &mut self,
@@ -217,7 +241,7 @@ impl Task {
                 rejected.iter().for_each(|rejected| self.metrics.rejected(stage, rejected.cause.reason));
                 Ok(())
             }
-            // With nowhere left to put the bytes, stopping is the only way not to lose them.
+            // They are not encoded, and what their sink refuses is shortened.
             Duty::DeadLetter => match rejected.into_iter().next() {
                 Some(first) => Err(PipelineError::stage(stage, &name, first.cause.into())),
                 None => Ok(()),

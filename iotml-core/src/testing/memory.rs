@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::MemoryTransaction;
 use crate::batch::{Ack, Coordinate, Lane, LaneInfo, Message, Messages, Position, RawBatch, RawMessage};
-use crate::error::Cause;
+use crate::error::{Cause, Reason};
 use crate::pipeline::{Delivery, TaskContext};
 use crate::sink::{Outgoing, Sink, SinkError, Transaction, Written};
 use crate::source::{Acknowledged, Demand, NextOffset, Source, SourceError, SourceEvent, SourceOffsets};
@@ -298,6 +298,7 @@ pub struct MemorySink {
     transaction: Option<Arc<MemoryTransaction>>,
     script: Mutex<VecDeque<Result<Written, SinkError>>>,
     refused: Mutex<HashMap<Vec<u8>, Cause>>,
+    max_bytes: Mutex<Option<usize>>,
     delay: Mutex<Option<Duration>>,
     max_in_flight: usize,
     changed: Notify,
@@ -328,6 +329,11 @@ impl MemorySink {
     /// Refuses every row with this payload for good.
     pub fn refuse(&self, payload: &[u8], cause: Cause) {
         lock(&self.refused).insert(payload.to_vec(), cause);
+    }
+
+    /// Refuses every row of more bytes as too large, headers included, as Kafka does.
+    pub fn limit(&self, max_bytes: usize) {
+        *lock(&self.max_bytes) = Some(max_bytes);
     }
 
     /// Makes every write take this long after its rows have got their place; `None` also lets go of those that hang.
@@ -386,9 +392,13 @@ impl Sink for MemorySink {
         let mut written = answer.unwrap_or_else(|| Ok(Written::default()))?;
         {
             let refused = lock(&self.refused);
+            let max_bytes = lock(&self.max_bytes).unwrap_or(usize::MAX);
             for row in 0..rows.len() {
-                if let Some(cause) = refused.get(rows.messages.payload(row).unwrap_or_default()) {
-                    written.rejected.push(crate::batch::Rejected { row: row as u32, cause: cause.clone() });
+                let known = refused.get(rows.messages.payload(row).unwrap_or_default()).cloned();
+                let too_large = || Cause::new(Reason::Oversized, format!("the sink takes {max_bytes} bytes"));
+                let cause = known.or_else(|| (n_bytes(&rows.messages, row) > max_bytes).then(too_large));
+                if let Some(cause) = cause {
+                    written.rejected.push(crate::batch::Rejected { row: row as u32, cause });
                 }
             }
         }
@@ -408,6 +418,13 @@ impl Sink for MemorySink {
         }
         Ok(written)
     }
+}
+
+/// Payload, key and headers of a message.
+fn n_bytes(messages: &Messages, row: usize) -> usize {
+    let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+    let headers = messages.headers().of(row).map(|header| header.name.len() + length(header.value));
+    length(messages.payload(row)) + length(messages.key(row)) + headers.sum::<usize>()
 }
 
 /// Stores copies of `messages` behind what is stored.

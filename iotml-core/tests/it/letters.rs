@@ -141,3 +141,63 @@ fn inv_7_a_batch_of_nothing_but_poison_stops_no_stage_that_asks_for_columns() {
     assert_eq!(audit, Audit { received: 20, dead_lettered: 20, ..Audit::default() });
     assert_eq!((log.acked(), letters.stored().len(), sink.stored().len()), (20, 20, 0));
 }
+
+/// Large rows, rows with too many headers, and small ones.
+#[test]
+fn inv_1_4_7_a_dead_letter_that_is_too_large_is_shortened_and_stops_nothing() {
+    let (log, sink, letters) = (MemoryLog::default(), MemorySink::new(), MemorySink::new());
+    letters.limit(10_000);
+    let rows: Vec<Vec<u8>> = [20, 9_900, 10_001, 500_000, 30].map(|n: usize| vec![b'x'; n]).into();
+    log.publish(&rows);
+    log.end();
+    log.witness(&letters);
+    let (source, out, dead) = (log.clone(), sink.clone(), letters.clone());
+    let mut spec = PipelineSpec::new("test", move |_| {
+        let route = Route::required("all", None, out.clone());
+        let mut stages = TaskStages::new(Box::new(source.source(2)), Box::new(Stranger), vec![route]);
+        stages.dead_letter = Some(dead.clone());
+        Ok(stages)
+    });
+    spec.options = PipelineOptions { tolerance: Tolerance::All, ..PipelineOptions::default() };
+    let audit = Pipeline::start(spec, Metrics::default()).unwrap().wait().unwrap().audit;
+    assert_eq!(audit, Audit { received: 5, dead_lettered: 5, ..Audit::default() });
+    assert_eq!(log.acked(), 5);
+    for (n_stored, ack) in log.witnessed() {
+        assert!(n_stored as u64 > ack.through, "acknowledged {} with {n_stored} dead letters", ack.through);
+    }
+    let stored = letters.stored();
+    let value = |row, name| {
+        let header = stored.headers().last(row, name)?;
+        Some(String::from_utf8_lossy(header.value?).into_owned())
+    };
+    for row in 0..5 {
+        let offset: usize = value(row, header::OFFSET).unwrap().parse().unwrap();
+        let (whole, kept) = (&rows[offset], stored.payload(row).unwrap());
+        let is_cut = whole.len() > 9_000;
+        assert_eq!(value(row, header::CUT), is_cut.then(|| whole.len().to_string()), "offset {offset}");
+        assert!(whole.starts_with(kept) && if is_cut { kept.len() > 2_000 } else { kept == whole }, "{}", kept.len());
+        assert_eq!(value(row, header::REASON).as_deref(), Some("unknown_schema_id"));
+    }
+}
+
+#[test]
+fn inv_7_a_dead_letter_that_is_refused_for_another_reason_or_however_short_stops_the_task() {
+    for limit in [None, Some(10)] {
+        let (log, letters) = (MemoryLog::default(), MemorySink::new());
+        letters.refuse(UNUSABLE, Cause::new(Reason::Refused, "it is not wanted"));
+        limit.iter().for_each(|limit| letters.limit(*limit));
+        log.publish([if limit.is_some() { b"small" } else { UNUSABLE }]);
+        let (source, dead) = (log.clone(), letters.clone());
+        let mut spec = PipelineSpec::new("test", move |_| {
+            let route = Route::required("all", None, MemorySink::new());
+            let mut stages = TaskStages::new(Box::new(source.source(2)), Box::new(Stranger), vec![route]);
+            stages.dead_letter = Some(dead.clone());
+            Ok(stages)
+        });
+        spec.options = PipelineOptions { tolerance: Tolerance::All, ..PipelineOptions::default() };
+        let error = Pipeline::start(spec, Metrics::default()).unwrap().wait().unwrap_err().report();
+        let why = if limit.is_some() { "the sink takes 10 bytes" } else { "it is not wanted" };
+        assert!(error.contains("dead_letter") && error.contains(why), "{error}");
+        assert_eq!((log.acked(), letters.n_stored()), (0, 0));
+    }
+}

@@ -84,6 +84,8 @@ impl Cluster {
         let (mut client, topic) = (self.client(), topic.to_owned());
         blocking(move || {
             client.set("queue.buffering.max.messages", "1000000");
+            // What others write may be larger than what iotml's own producers would.
+            client.set("message.max.bytes", "10000000").set("compression.type", "lz4");
             let producer: ThreadedProducer<DefaultProducerContext> = client.create().unwrap();
             for (partition, key, payload) in &messages {
                 let record = BaseRecord::to(&topic).partition(*partition).key(key).payload(payload);
