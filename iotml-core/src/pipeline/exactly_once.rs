@@ -10,15 +10,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use super::board::TransactionMetrics;
+use super::order::Order;
 use super::outlet::{Duty, Outlet};
 use super::retry::Retry;
-use super::task::{Task, Work};
+use super::task::{Revoking, Task, Work};
 use super::tracker::{BatchId, Cut};
 use super::{Delivery, PipelineError};
 use crate::error::{BoxError, Class, Stage};
 use crate::sink::{SinkError, Transaction};
+use crate::source::{Source, SourceError};
 
 /// The transactions of one task.
 pub(super) struct ExactlyOnce {
@@ -30,6 +34,8 @@ pub(super) struct ExactlyOnce {
     next_commit: Instant,
     /// Why the transaction must be aborted.
     doomed: Option<PipelineError>,
+    /// Since when it is being aborted.
+    aborting: Option<Instant>,
     /// The pause after an abort, and how many more there may be.
     retry: Option<Retry>,
     paused_until: Option<Instant>,
@@ -69,11 +75,16 @@ impl ExactlyOnce {
         self.doomed.get_or_insert(reason);
     }
 
-    /// Since when a commit is on its way.
-    pub fn committing_since(&self) -> Option<Instant> {
+    /// Whether it should have been aborted and was not.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed.is_some()
+    }
+
+    /// Since when a commit or an abort is on its way.
+    pub fn ending_since(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Committing(_, since, _) => Some(*since),
-            _ => None,
+            _ => self.aborting,
         }
     }
 
@@ -134,6 +145,7 @@ impl Task {
             phase: Phase::Filling,
             next_commit: Instant::now(),
             doomed: None,
+            aborting: None,
             retry: None,
             paused_until: None,
             metrics: TransactionMetrics::new(&self.context.metrics),
@@ -168,11 +180,19 @@ impl Task {
     }
 
     /// Moves the transaction on: to a cut when it is time, from there to a commit, and to an abort where it is doomed.
-    pub(super) async fn turn_transaction(&mut self, now: Instant) -> Result<(), PipelineError> {
+    pub(super) async fn turn_transaction(
+        &mut self,
+        now: Instant,
+        orders: &watch::Receiver<Order>,
+    ) -> Result<(), PipelineError> {
         let Some(exactly_once) = &mut self.exactly_once else { return Ok(()) };
         if exactly_once.doomed.is_some() {
             // The end of a commit on its way decides how much is to be read again.
-            return if matches!(exactly_once.phase, Phase::Committing(..)) { Ok(()) } else { self.abort(now).await };
+            return if matches!(exactly_once.phase, Phase::Committing(..)) {
+                Ok(())
+            } else {
+                self.abort(now, orders).await
+            };
         }
         let presses = self.revoking.is_some() || self.stop_by.is_some() || self.has_ended;
         let is_due = self.tracker.audit().in_flight > 0 && (presses || now >= exactly_once.next_commit);
@@ -242,8 +262,9 @@ impl Task {
         }
     }
 
-    /// Drops everything that is not committed, here and at the far side, and goes back to what is.
-    async fn abort(&mut self, now: Instant) -> Result<(), PipelineError> {
+    /// Drops everything that is not committed, here and at the far side, and goes back to what is. That takes as long as the far
+    /// side is away, unless the task is told to end: then no longer than any other end.
+    async fn abort(&mut self, now: Instant, orders: &watch::Receiver<Order>) -> Result<(), PipelineError> {
         let Some(reason) = self.exactly_once.as_mut().and_then(|it| it.doomed.take()) else { return Ok(()) };
         tracing::warn!(error = reason.report(), rows = self.tracker.audit().in_flight, "a transaction is aborted");
         self.writes.clear();
@@ -253,20 +274,32 @@ impl Task {
         self.tracker.void();
         self.partitions.clear();
         self.has_ended = false;
-        if let Some(ExactlyOnce { transaction, phase, has_begun, metrics, .. }) = &mut self.exactly_once {
+        let mut open = None;
+        if let Some(ExactlyOnce { transaction, phase, has_begun, aborting, metrics, .. }) = &mut self.exactly_once {
             metrics.aborts.inc();
             *phase = Phase::Filling;
-            if *has_begun {
-                transaction.abort().await.map_err(failed)?;
-            }
-            *has_begun = false;
+            // What ends the task early leaves it to time out, and does not begin to abort it once more.
+            open = std::mem::take(has_begun).then(|| transaction.clone());
+            *aborting = Some(now);
         }
-        let in_source = |error: crate::source::SourceError| PipelineError::stage(Stage::Source, "source", error.into());
-        if let Some(revoking) = self.revoking.take() {
-            self.source.release(&revoking.lanes).await.map_err(in_source)?;
+        self.show(now);
+        let ends = time_is_up(self.stop_by, orders.clone(), self.order, self.options.drain_timeout);
+        let is_undone = tokio::select! {
+            biased;
+            undone = undo(open, &mut *self.source, self.revoking.take()) => undone.map(|()| true)?,
+            () = ends => false,
+        };
+        if !is_undone {
+            tracing::warn!("a transaction is left to time out, since it could not be aborted before the end");
+            self.obey(*orders.borrow()).await?;
+            self.stop_by = Some(now);
         }
-        self.source.rewind().await.map_err(in_source)?;
         let Some(exactly_once) = &mut self.exactly_once else { return Ok(()) };
+        exactly_once.aborting = None;
+        if !is_undone {
+            exactly_once.doomed = Some(reason);
+            return Ok(());
+        }
         let retry = exactly_once.retry.get_or_insert_with(|| Retry::new(&self.options, now));
         exactly_once.paused_until = Some(retry.next(Instant::now()).ok_or(reason)?);
         Ok(())
@@ -293,4 +326,33 @@ impl Task {
             Err(_) => tracing::warn!("a transaction is left to time out, since it could not be ended in {patience:?}"),
         }
     }
+}
+
+/// Aborts what is open at the far side, lets lanes go that leave, and takes the source back to what is committed.
+async fn undo(
+    open: Option<Arc<dyn Transaction>>,
+    source: &mut dyn Source,
+    revoking: Option<Revoking>,
+) -> Result<(), PipelineError> {
+    if let Some(transaction) = open {
+        transaction.abort().await.map_err(failed)?;
+    }
+    let in_source = |error: SourceError| PipelineError::stage(Stage::Source, "source", error.into());
+    if let Some(revoking) = revoking {
+        source.release(&revoking.lanes).await.map_err(in_source)?;
+    }
+    source.rewind().await.map_err(in_source)
+}
+
+/// Waits until a task must have ended: until `by`, or for so long after an order that ends it.
+async fn time_is_up(by: Option<Instant>, mut orders: watch::Receiver<Order>, under: Order, patience: Duration) {
+    let by = match by {
+        Some(by) => by,
+        None => {
+            // Whoever gives orders outlives the task.
+            let _ = orders.wait_for(|order| under.is_over(*order)).await;
+            Instant::now() + patience
+        }
+    };
+    sleep_until(by.into()).await;
 }

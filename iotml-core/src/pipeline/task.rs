@@ -61,7 +61,7 @@ pub(super) struct Task {
     next_offsets: Instant,
     pub has_ended: bool,
     /// What it was told when it began.
-    order: Order,
+    pub order: Order,
     is_paused: bool,
     /// It takes leave of the far side, and what the source said to that.
     farewell: Option<Farewell>,
@@ -195,7 +195,9 @@ impl Task {
         } else if ran.is_err() {
             self.let_writes_end().await;
         }
-        let (is_drained, has_left) = (self.tracker.audit().in_flight == 0, self.farewell.is_some());
+        let is_doomed = self.exactly_once.as_ref().is_some_and(ExactlyOnce::is_doomed);
+        let is_drained = self.tracker.audit().in_flight == 0 && !is_doomed;
+        let has_left = self.farewell.is_some();
         let lived = Lived { is_drained, has_ended: self.has_ended, has_left };
         self.board.show_offsets(self.source.acknowledged());
         let closed = self.close().await;
@@ -225,7 +227,7 @@ impl Task {
             }
             self.acknowledge()?;
             self.end_revoking(now).await?;
-            self.turn_transaction(now).await?;
+            self.turn_transaction(now, orders).await?;
             self.snapshot_when_due(now)?;
             self.show(now);
             if self.is_done(now) {
@@ -253,7 +255,7 @@ impl Task {
         }
     }
 
-    async fn obey(&mut self, order: Order) -> Result<(), PipelineError> {
+    pub(super) async fn obey(&mut self, order: Order) -> Result<(), PipelineError> {
         self.is_paused = order.target == Target::Paused;
         self.board.pause(self.is_paused);
         if self.stop_by.is_none() && self.order.is_over(order) {
@@ -525,11 +527,11 @@ impl Task {
         }
     }
 
-    fn show(&mut self, now: Instant) {
+    pub(super) fn show(&mut self, now: Instant) {
         let audit = self.tracker.audit();
         self.metrics.update(audit, self.tracker.n_bytes());
-        let committing = self.exactly_once.as_ref().and_then(ExactlyOnce::committing_since);
-        let oldest = self.tracker.oldest().into_iter().chain(committing).min();
+        let ending = self.exactly_once.as_ref().and_then(ExactlyOnce::ending_since);
+        let oldest = self.tracker.oldest().into_iter().chain(ending).min();
         self.board.update(audit, oldest, self.partitions.len());
         if now >= self.next_offsets {
             self.next_offsets = now + SHOW_OFFSETS;

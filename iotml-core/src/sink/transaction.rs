@@ -17,6 +17,10 @@ use crate::source::SourceOffsets;
 ///    dropped the writes that were running, and their rows are not sent any more.
 /// 5. A task that was taken for dead, and whose work another has taken over, cannot commit: the far side refuses it.
 ///
+/// # Cancellation
+/// The pipeline waits for a commit or an abort as long as the far side is away, and drops the future when the task must end: what
+/// is open is then left for the far side to time out.
+///
 /// # Errors
 /// `Retryable` makes the pipeline abort, and read everything since the last commit again; `Fatal` ends the task.
 #[async_trait]

@@ -164,7 +164,7 @@ pub trait Source: Send {
     }
 
     /// Goes back to what is committed: what it has yielded since is void, and comes again in lanes that are newly
-    /// [`Assigned`](SourceEvent::Assigned).
+    /// [`Assigned`](SourceEvent::Assigned). Waits while the far side cannot say what is committed; dropped when the task must end.
     async fn rewind(&mut self) -> Result<(), SourceError> {
         Err(SourceError::fatal("the source has no part in transactions"))
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use super::MemoryLog;
 use super::memory::{append, lock};
@@ -16,6 +17,7 @@ use crate::source::SourceOffsets;
 pub struct MemoryTransaction {
     log: MemoryLog,
     inner: Mutex<Inner>,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +28,7 @@ struct Inner {
     script: VecDeque<CommitFault>,
     n_commits: usize,
     n_aborts: usize,
+    is_away: bool,
 }
 
 /// How a commit fails.
@@ -40,12 +43,18 @@ pub enum CommitFault {
 impl MemoryTransaction {
     /// Transactions that commit how far `log` was read.
     pub fn new(log: &MemoryLog) -> Arc<Self> {
-        Arc::new(Self { log: log.clone(), inner: Mutex::default() })
+        Arc::new(Self { log: log.clone(), inner: Mutex::default(), changed: Notify::new() })
     }
 
     /// Makes the next commit that has no fault yet fail.
     pub fn script(&self, fault: CommitFault) {
         lock(&self.inner).script.push_back(fault);
+    }
+
+    /// Whether the far side is away: then an abort waits until it is back.
+    pub fn set_away(&self, is_away: bool) {
+        lock(&self.inner).is_away = is_away;
+        self.changed.notify_waiters();
     }
 
     /// Whether one has begun and not ended.
@@ -116,6 +125,13 @@ impl Transaction for MemoryTransaction {
     }
 
     async fn abort(&self) -> Result<(), SinkError> {
+        loop {
+            let changed = self.changed.notified();
+            if !lock(&self.inner).is_away {
+                break;
+            }
+            changed.await;
+        }
         let mut inner = lock(&self.inner);
         if !std::mem::replace(&mut inner.has_begun, false) {
             return Err(SinkError::fatal("an abort outside of a transaction"));

@@ -8,8 +8,8 @@ use iotml_core::decode::PassThrough;
 use iotml_core::error::{Cause, Reason};
 use iotml_core::metrics::Metrics;
 use iotml_core::pipeline::{
-    Audit, Delivery, Pipeline, PipelineError, PipelineHandle, PipelineOptions, PipelineSpec, Route, TaskStages,
-    Tolerance,
+    Audit, Delivery, Pipeline, PipelineControl, PipelineError, PipelineHandle, PipelineOptions, PipelineSpec, Route,
+    TaskStages, TaskState, Tolerance,
 };
 use iotml_core::preprocess::{PreprocessError, Preprocessor};
 use iotml_core::sink::{SinkError, Written};
@@ -242,6 +242,43 @@ fn inv_9_a_stop_commits_what_is_done_and_aborts_what_hangs() {
     let summary = handle.wait().unwrap();
     assert!(!summary.is_drained && summary.audit.in_flight == 7);
     assert_eq!((setting.sink.n_stored(), setting.log.acked(), setting.transaction.n_aborts()), (0, 0, 1));
+}
+
+#[test]
+fn inv_9_an_abort_waits_for_a_far_side_that_is_away_and_an_end_does_not() {
+    let setting = Setting::new(1);
+    setting.transaction.set_away(true);
+    setting.sink.script(Err(SinkError::retryable("the far side is away")));
+    setting.log.publish(numbers(5));
+    let handle = setting.start(options()).unwrap();
+    wait_until("the rows are void", || handle.audit().returned == 5);
+    assert_eq!(setting.transaction.n_aborts(), 0);
+    setting.transaction.set_away(false);
+    wait_until("it is back", || setting.log.acked() == 5);
+    setting.log.end();
+    assert!(handle.wait().unwrap().is_drained);
+    setting.check(5);
+
+    let ends: [fn(&PipelineControl); 4] =
+        [PipelineControl::end, PipelineControl::leave, PipelineControl::stop, |control| drop(control.restart(false))];
+    for (number, end) in ends.into_iter().enumerate() {
+        let setting = Setting::new(1);
+        setting.transaction.set_away(true);
+        setting.sink.script(Err(SinkError::retryable("the far side is away")));
+        setting.log.publish(numbers(5));
+        let options = PipelineOptions { drain_timeout: Duration::from_millis(50), ..options() };
+        let handle = setting.start(options).unwrap();
+        wait_until("the rows are void", || handle.audit().returned == 5);
+        end(&handle.control());
+        if number < 2 {
+            let summary = handle.wait().unwrap();
+            assert!(!summary.is_drained && summary.audit.balances(), "{}", summary.audit);
+        } else {
+            let state = || handle.control().status().tasks[0].state;
+            wait_until("it is closed", || state() == if number == 2 { TaskState::Stopped } else { TaskState::Failed });
+        }
+        assert_eq!((setting.sink.n_stored(), setting.log.acked()), (0, 0));
+    }
 }
 
 #[test]
