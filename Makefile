@@ -13,7 +13,7 @@ DEMO_FLAGS = $(if $(CARS),--cars $(CARS)) $(if $(RATE),--rate $(RATE)) $(if $(SE
 
 # What `make chaos` passes on.
 CHAOS_FLAGS = --broker $(or $(BROKER),mosquitto) --seeds $(or $(SEEDS),5) $(if $(FIRST),--first $(FIRST)) \
-	$(if $(EARLY_ACK),--early-ack) $(if $(HANG),--hang $(HANG)) --results $(or $(RESULTS),target/chaos.jsonl)
+	$(if $(EARLY_ACK),--early-ack) $(if $(AGAIN),--again) $(if $(HANG),--hang $(HANG)) --results $(or $(RESULTS),target/chaos.jsonl)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-python test-all check check-python deny chaos fuzz bench bench-bridge train wheel python stubs servers-up servers-down venv packages
@@ -49,7 +49,7 @@ check-python: packages ## the types of the Python module, its stubs against what
 	@deploy/python/stubs --check
 	@deploy/python/check-types
 
-chaos: packages ## faults against real servers, resumed where it was; SEEDS=50 FIRST=1 BROKER=mosquitto|hivemq EARLY_ACK=1 HANG=60
+chaos: packages ## faults against real servers, resumed where it was; SEEDS=50 FIRST=1 BROKER=mosquitto|hivemq AGAIN=1 EARLY_ACK=1 HANG=60
 	@$(WITH_ENV) cargo build --locked -p iotml-examples -p iotml-chaos --bin worker --bin early_ack_worker
 	@$(WITH_ENV) cargo run --locked -p iotml-chaos --bin chaos -- $(CHAOS_FLAGS)
 

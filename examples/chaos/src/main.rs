@@ -24,7 +24,7 @@ mod worker_log;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cars::process::Failure;
 use clap::Parser;
@@ -51,9 +51,12 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// A file to which a line of JSON is appended per seed; seeds that it holds already are not run again.
+    /// A file to which a line of JSON is appended per seed; seeds that it holds already are not run again, passed or failed.
     #[arg(long)]
     results: Option<PathBuf>,
+    /// Run seeds again that have failed.
+    #[arg(long)]
+    again: bool,
     /// A folder for the logs of every seed; without it only those of failed seeds are kept, in a temporary one.
     #[arg(long)]
     logs: Option<PathBuf>,
@@ -148,33 +151,32 @@ impl Arguments {
 async fn run_all(arguments: &Arguments) -> Result<bool, Failure> {
     let mode = arguments.mode();
     let known = arguments.results.as_deref().map_or_else(|| Ok(Vec::new()), report::read)?;
-    let is_mine = |line: &&Line| line.broker == arguments.broker && line.mode == mode;
-    let mut lines: Vec<Line> = Vec::new();
-    let mut plans = Vec::new();
-    for plan in arguments.plans() {
-        match known.iter().filter(is_mine).find(|line| line.seed == plan.seed) {
-            Some(line) => lines.push(line.clone()),
-            None => plans.push(plan),
-        }
-    }
+    let known: Vec<Line> =
+        known.into_iter().filter(|line| line.broker == arguments.broker && line.mode == mode).collect();
+    let (mut lines, plans) = report::settled(known, arguments.plans(), arguments.again);
     if arguments.dry_run {
         plans.iter().for_each(|plan| println!("{plan}"));
         return Ok(true);
     }
     if !plans.is_empty() {
         let folder = tempfile::Builder::new().prefix("iotml-chaos-").tempdir()?;
-        let stage = stand(arguments, &folder.path().join("servers")).await?;
+        let mut standing = None;
         for plan in &plans {
-            lines.push(one(arguments, &stage, plan, &mode, folder.path()).await?);
+            let place = folder.path().join(format!("servers-{}", plan.seed));
+            let stage = match standing.take() {
+                Some(stage) => stage,
+                None => stand(arguments, &place).await?,
+            };
+            let line = one(arguments, &stage, plan, &mode, folder.path()).await?;
+            // What is left by a seed that did not come to its end would fall to the next one.
+            standing = (!line.is_cut_short).then_some(stage);
+            lines.push(line);
         }
         // Before their folder goes.
-        drop(stage);
+        drop(standing);
     }
     lines.sort_by_key(|line| line.seed);
     println!("{} {mode}\n{}", arguments.broker.name(), report::table(&lines));
-    for line in lines.iter().filter(|line| !line.failures.is_empty()) {
-        println!("seed {} failed: {}", line.seed, line.failures.join("; "));
-    }
     Ok(lines.iter().all(|line| line.failures.is_empty()))
 }
 
@@ -207,22 +209,29 @@ async fn stand(arguments: &Arguments, folder: &Path) -> Result<Stage, Failure> {
     })
 }
 
-/// Runs one seed and keeps its logs if it failed.
+/// Runs one seed, and keeps its logs and those of the servers if it failed. Whatever happens there is a line that says so.
 async fn one(arguments: &Arguments, stage: &Stage, plan: &Plan, mode: &str, folder: &Path) -> Result<Line, Failure> {
     let name = format!("{}-{}", plan.broker.name(), plan.seed);
     let logs = arguments.logs.clone().unwrap_or_else(|| folder.to_owned()).join(&name);
     std::fs::create_dir_all(&logs)?;
+    let begun = Instant::now();
     let ran = run::run(stage, plan, &logs).await;
-    if arguments.logs.is_none() && ran.as_ref().is_ok_and(|line| line.failures.is_empty()) {
+    let line = ran.unwrap_or_else(|error| Line::cut_short(plan, begun.elapsed(), &spell_out(&*error)));
+    let line = Line { mode: mode.to_owned(), ..line };
+    // Before anything else can fail.
+    if let Some(results) = &arguments.results {
+        report::append(results, &line)?;
+    }
+    let has_failed = !line.failures.is_empty();
+    if has_failed {
+        stage.servers.copy_logs(&logs.join("servers"))?;
+    }
+    if arguments.logs.is_none() && !has_failed {
         std::fs::remove_dir_all(&logs)?;
     } else if arguments.logs.is_none() {
         let kept = tempfile::Builder::new().prefix(&format!("iotml-chaos-{name}-")).tempdir()?.keep();
         std::fs::rename(&logs, kept.join("logs"))?;
         eprintln!("seed {} failed; its logs are in {}", plan.seed, kept.display());
-    }
-    let line = Line { mode: mode.to_owned(), ..ran.map_err(|error| format!("seed {}: {error}", plan.seed))? };
-    if let Some(results) = &arguments.results {
-        report::append(results, &line)?;
     }
     Ok(line)
 }

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use cars::process::Failure;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Broker;
+use crate::plan::{Broker, Plan};
 use crate::worker::Seen;
 
 /// What an idle worker may need more than at its start, once it works: code that is now in use, threads' stacks and the
@@ -65,6 +66,51 @@ pub struct Line {
     pub scorer_memory: Memory,
     pub seconds: f64,
     pub failures: Vec<String>,
+    /// It did not come to its end, so that its numbers say nothing.
+    #[serde(default)]
+    pub is_cut_short: bool,
+}
+
+impl Line {
+    /// Of a seed that did not come to its end: nothing moved for too long, or a server did not come back.
+    pub fn cut_short(plan: &Plan, took: Duration, why: &str) -> Self {
+        let memory = |worker: &str| Memory { worker: worker.to_owned(), peak: 0, bound: 0 };
+        Self {
+            broker: plan.broker,
+            seed: plan.seed,
+            mode: String::new(),
+            filter: format!("{:?}", plan.filter).to_lowercase(),
+            faults: plan.faults.iter().map(|planned| planned.fault.to_string()).collect(),
+            loses_session: plan.loses_session,
+            published: 0,
+            resent: 0,
+            lost: 0,
+            input_repeats: (0, 0),
+            output_repeats: (0, 0),
+            disorder: 0,
+            audits: (0, 0),
+            failed_starts: 0,
+            bridge_memory: memory("bridge"),
+            scorer_memory: memory("scorer"),
+            seconds: took.as_secs_f64(),
+            failures: vec![format!("it did not come to its end: {why}")],
+            is_cut_short: true,
+        }
+    }
+}
+
+/// What is known of the seeds of `plans`, and those that are still to be run: with `again` also those that have failed. Of a seed
+/// that was run more than once the last line counts.
+pub fn settled(known: Vec<Line>, plans: Vec<Plan>, again: bool) -> (Vec<Line>, Vec<Plan>) {
+    let mut lines = Vec::new();
+    let mut open = Vec::new();
+    for plan in plans {
+        match known.iter().rfind(|line| line.seed == plan.seed) {
+            Some(line) if line.failures.is_empty() || !again => lines.push(line.clone()),
+            _ => open.push(plan),
+        }
+    }
+    (lines, open)
 }
 
 /// The lines of a file of results; none where there is no file yet.
@@ -89,7 +135,7 @@ pub fn append(path: &Path, line: &Line) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One row a seed, and the sum.
+/// One row a seed, the sum, and what failed.
 pub fn table(lines: &[Line]) -> String {
     let mut rows = vec![
         [
@@ -126,7 +172,11 @@ pub fn table(lines: &[Line]) -> String {
             mib(&line.bridge_memory),
             mib(&line.scorer_memory),
             format!("{:.0}", line.seconds),
-            if line.failures.is_empty() { "ok".to_owned() } else { format!("FAILED {}", line.failures.len()) },
+            match line.failures.len() {
+                0 => "ok".to_owned(),
+                _ if line.is_cut_short => "FAILED, cut short".to_owned(),
+                n => format!("FAILED {n}"),
+            },
         ]);
     }
     let mut widths = [0; 13];
@@ -151,6 +201,9 @@ pub fn table(lines: &[Line]) -> String {
         sum(|line| line.audits.0),
         sum(|line| line.audits.1),
     ));
+    for line in lines.iter().filter(|line| !line.failures.is_empty()) {
+        text.push_str(&format!("seed {} failed: {}\n", line.seed, line.failures.join("; ")));
+    }
     text
 }
 
@@ -179,7 +232,39 @@ mod tests {
             scorer_memory: memory,
             seconds: 31.4,
             failures: Vec::new(),
+            is_cut_short: false,
         }
+    }
+
+    fn plan(seed: u64) -> Plan {
+        Plan::new(seed, Broker::Hivemq, Duration::from_secs(8), true)
+    }
+
+    #[test]
+    fn a_seed_that_did_not_come_to_its_end_is_a_failure_that_stays_until_it_is_run_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.jsonl");
+        append(&path, &Line::cut_short(&plan(1), Duration::from_secs(121), "nothing moved")).unwrap();
+        append(&path, &line(2)).unwrap();
+        let seeds = |again| {
+            let (lines, open) = settled(read(&path).unwrap(), (1..=3).map(plan).collect(), again);
+            let of = |line: &Line| (line.seed, line.is_cut_short);
+            (lines.iter().map(of).collect::<Vec<_>>(), open.iter().map(|plan| plan.seed).collect::<Vec<_>>())
+        };
+        assert_eq!(seeds(false), (vec![(1, true), (2, false)], vec![3]));
+        assert_eq!(seeds(true), (vec![(2, false)], vec![1, 3]));
+        let text = table(&read(&path).unwrap());
+        assert!(text.contains("FAILED, cut short") && text.contains("2 seeds, 1 failed"), "{text}");
+        assert!(text.ends_with("seed 1 failed: it did not come to its end: nothing moved\n"), "{text}");
+        append(&path, &line(1)).unwrap();
+        assert_eq!(seeds(true), (vec![(1, false), (2, false)], vec![3]));
+    }
+
+    #[test]
+    fn lines_of_before_are_still_read() {
+        let mut old = serde_json::to_value(line(1)).unwrap();
+        old.as_object_mut().unwrap().remove("is_cut_short");
+        assert!(!serde_json::from_value::<Line>(old).unwrap().is_cut_short);
     }
 
     #[test]

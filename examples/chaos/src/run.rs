@@ -299,6 +299,7 @@ impl<'a> Run<'a> {
             scorer_memory,
             seconds: self.journal.seconds(),
             failures,
+            is_cut_short: false,
         };
         for failure in &line.failures {
             self.journal.note(format_args!("FAILED: {failure}"));

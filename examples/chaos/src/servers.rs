@@ -68,6 +68,16 @@ impl Servers {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// Copies what they have logged so far into `folder`, a file each.
+    pub fn copy_logs(&self, folder: &Path) -> Result<(), Failure> {
+        std::fs::create_dir_all(folder)?;
+        for name in ["kafka", self.broker.name()] {
+            std::fs::copy(self.folder.join(name).join("log"), folder.join(name).with_extension("log"))
+                .map_err(|error| format!("the log of {name} cannot be kept: {error}"))?;
+        }
+        Ok(())
+    }
+
     fn process(&self, name: &str) -> Result<Process, Failure> {
         let state = std::fs::read(self.folder.join("state.json"))?;
         let mut state: BTreeMap<String, Process> = serde_json::from_slice(&state)?;
