@@ -31,6 +31,8 @@ pub(super) struct Pending {
     seq: u64,
     pub id: BatchId,
     pub rows: Outgoing,
+    /// Bytes that it keeps from being freed, on a route that nothing else bounds.
+    n_bytes: usize,
     retry: Option<Retry>,
 }
 
@@ -52,6 +54,8 @@ pub(super) struct Outlet {
     /// Its writes are part of the task's transactions.
     pub is_transactional: bool,
     queue: VecDeque<Pending>,
+    /// Bytes of what waits and is being written, on a best-effort route.
+    n_bytes: usize,
     n_writing: usize,
     n_writing_rows: usize,
     next_seq: u64,
@@ -89,6 +93,7 @@ impl Outlet {
             is_shadow: false,
             is_transactional: false,
             queue: VecDeque::new(),
+            n_bytes: 0,
             n_writing: 0,
             n_writing_rows: 0,
             next_seq: 0,
@@ -97,16 +102,23 @@ impl Outlet {
         }
     }
 
-    /// Queues rows behind all others; a full best-effort queue drops them.
+    /// Queues rows behind all others. A best-effort route drops them if too many batches or bytes wait already: nobody else
+    /// counts what it holds once the required routes are done with it (invariant 6).
     pub fn push(&mut self, id: BatchId, rows: Outgoing, options: &PipelineOptions) {
-        let is_full = self.queue.len() >= options.best_effort_queue || self.is_broken;
-        if self.duty == Duty::BestEffort && is_full {
-            self.n_dropped.inc_by(rows.len() as u64);
-            return;
+        let mut n_bytes = 0;
+        if self.duty == Duty::BestEffort {
+            // However few of its rows take this route, the whole batch as it was received is kept.
+            n_bytes = rows.batch.n_bytes() + rows.messages.n_bytes();
+            let is_beyond = self.n_bytes > 0 && self.n_bytes + n_bytes > options.max_in_flight_bytes;
+            if self.is_broken || is_beyond || self.queue.len() >= options.best_effort_queue {
+                self.n_dropped.inc_by(rows.len() as u64);
+                return;
+            }
+            self.n_bytes += n_bytes;
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.queue.push_back(Pending { seq, id, rows, retry: None });
+        self.queue.push_back(Pending { seq, id, rows, n_bytes, retry: None });
     }
 
     /// Queues a failed write again in its old place. Gives the rows back if the budget is spent.
@@ -121,6 +133,7 @@ impl Outlet {
         self.n_retries.inc();
         self.paused_until = Some(self.paused_until.map_or(at, |paused| paused.max(at)));
         let place = self.queue.partition_point(|queued| queued.seq < failed.seq);
+        self.n_bytes += failed.n_bytes;
         self.queue.insert(place, failed);
         Ok(())
     }
@@ -153,10 +166,11 @@ impl Outlet {
         Some(write.boxed())
     }
 
-    /// A write of so many rows has ended.
-    pub fn write_ended(&mut self, n_rows: usize) {
+    /// The write of `written` has ended.
+    pub fn write_ended(&mut self, written: &Pending) {
         self.n_writing -= 1;
-        self.n_writing_rows -= n_rows;
+        self.n_writing_rows -= written.rows.len();
+        self.n_bytes -= written.n_bytes;
     }
 
     /// All writes that were running have been dropped; in a transaction, what waits is void as well.
@@ -168,11 +182,13 @@ impl Outlet {
             self.n_dropped.inc_by(self.n_writing_rows as u64);
         }
         (self.n_writing, self.n_writing_rows) = (0, 0);
+        self.n_bytes = self.queue.iter().map(|pending| pending.n_bytes).sum();
     }
 
     /// A best-effort route whose sink failed for good takes no more rows.
     pub fn give_up(&mut self) {
         self.is_broken = true;
+        self.n_bytes -= self.queue.iter().map(|pending| pending.n_bytes).sum::<usize>();
         let n_rows: usize = self.queue.drain(..).map(|pending| pending.rows.len()).sum();
         self.n_dropped.inc_by(n_rows as u64);
     }

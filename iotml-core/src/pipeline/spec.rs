@@ -144,19 +144,20 @@ pub struct PipelineOptions {
     pub retry_timeout: Option<Duration>,
     /// `errors.retry.delay.max`: the longest pause between two tries.
     pub retry_delay_max: Duration,
-    /// Bytes of received messages, and of the columns made of them, kept until acknowledged, per task (invariant 6).
+    /// Bytes of received messages, and of the columns made of them, kept until acknowledged, per task, and beside them as much at
+    /// most for each best-effort route (invariant 6).
     pub max_in_flight_bytes: usize,
     /// Rows received and not yet acknowledged, per task.
     pub max_in_flight_rows: usize,
     /// Headers that a message may have; one with more is rejected.
     pub max_headers: usize,
-    /// Batches waiting at most for a best-effort route; more are dropped and counted.
+    /// Batches waiting at most for a best-effort route, of no more than `max_in_flight_bytes`; more are dropped and counted.
     pub best_effort_queue: usize,
     /// How long a stop waits for what is in flight.
     pub drain_timeout: Duration,
     /// How often state is snapshotted.
     pub state_interval: Duration,
-    /// The pipeline is unhealthy when something is in flight for longer than this.
+    /// The pipeline is not ready while something is in flight for longer than this.
     pub max_in_flight_age: Duration,
     /// How often in a row a task that failed is restarted by itself. A program that embeds a pipeline learns of the first
     /// failure; a worker's configuration restarts by default.

@@ -124,7 +124,7 @@ impl Task {
         let Finished { outlet: at, pending, result } = finished;
         let now = Instant::now();
         let outlet = &mut self.outlets[at];
-        outlet.write_ended(pending.rows.len());
+        outlet.write_ended(&pending);
         let written = match result {
             Ok(written) => written,
             Err(error) => match error.class() {

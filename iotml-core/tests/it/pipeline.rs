@@ -356,6 +356,44 @@ fn a_best_effort_route_never_holds_back_an_acknowledgement() {
     assert_eq!(handle.wait().unwrap().audit.delivered, 100);
 }
 
+/// Each batch is kept whole for the one row of it that is an alert.
+#[test]
+fn inv_6_a_best_effort_route_whose_sink_hangs_keeps_few_bytes_however_large_its_batches_are() {
+    let (log, sink, alerts) = (MemoryLog::default(), MemorySink::new(), MemorySink::new());
+    alerts.delay(Some(Duration::from_secs(3600)));
+    // 100 kB each: a number behind zeros, which the decoder does not mind.
+    let large = |number: u32| format!("{}{number}", "0".repeat(100_000));
+    log.publish((0..40).map(|_| large(95)));
+    let (source, out, slow) = (log.clone(), sink.clone(), alerts.clone());
+    let options =
+        PipelineOptions { max_in_flight_bytes: 1 << 20, drain_timeout: Duration::from_millis(200), ..quick() };
+    let metrics = Metrics::default();
+    let mut spec = PipelineSpec::new("test", move |_| {
+        let required = Route::required("all", None, out.clone() as Arc<dyn Sink>);
+        let alert = Route::best_effort("alerts", When::anomaly(), None, slow.clone());
+        Ok(TaskStages::new(Box::new(source.source(1)), Box::new(Numbers::default()), vec![required, alert]))
+    });
+    spec.options = options;
+    let handle = Pipeline::start(spec, metrics.clone()).unwrap();
+    wait_until("everything is acknowledged", || log.acked() == 40);
+    let dropped = || {
+        let text = metrics.text().unwrap();
+        let is_it = |line: &&str| line.starts_with("iotml_sink_dropped_rows_total{") && line.contains("\"alerts\"");
+        let line = text.lines().find(is_it).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    // A batch is the message and its copy on the way out: five fit into a MiB.
+    let n_kept = 40 - dropped();
+    assert!((3..=6).contains(&n_kept), "{n_kept} batches of 200 kB are kept");
+    alerts.delay(None);
+    wait_until("the alerts that were kept are written", || alerts.n_stored() as u32 == n_kept);
+    // What has been written makes room.
+    log.publish((0..3).map(|_| large(96)));
+    wait_until("new alerts are taken", || alerts.n_stored() as u32 == n_kept + 3);
+    handle.stop();
+    assert_eq!(handle.wait().unwrap().audit.delivered, 43);
+}
+
 #[test]
 fn a_lane_that_leaves_is_drained_committed_and_released() {
     let (log, sink) = (MemoryLog::default(), MemorySink::new());

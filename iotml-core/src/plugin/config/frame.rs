@@ -84,10 +84,10 @@ pub struct PipelineTable {
     /// Headers (MQTT: user properties and what the source adds) that a message may have; one with more is rejected.
     #[serde(default = "defaults::max_headers")]
     pub max_headers: usize,
-    /// The pipeline is unhealthy when a row is in flight for longer.
+    /// The pipeline is not ready while a row is in flight for longer.
     #[serde(default = "defaults::max_in_flight_age")]
     pub max_in_flight_age: HumanDuration,
-    /// Batches that wait at most for a best-effort route; more are dropped and counted.
+    /// Batches that wait at most for a best-effort route, and of no more than `max_in_flight_bytes`; more are dropped and counted.
     #[serde(default = "defaults::best_effort_queue")]
     #[schemars(range(min = 1))]
     pub best_effort_queue: usize,
