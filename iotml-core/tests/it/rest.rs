@@ -27,7 +27,8 @@ pub(crate) fn call(address: SocketAddr, method: &str, path: &str, headers: &str,
 
 fn call_raw(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!("Host: {address}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}", body.len());
+    let host = if headers.starts_with("Host: ") { String::new() } else { format!("Host: {address}\r\n") };
+    let head = format!("{host}Connection: close\r\nContent-Length: {}\r\n{headers}", body.len());
     write!(stream, "{method} {path} HTTP/1.1\r\n{head}\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -280,6 +281,34 @@ fn a_page_in_a_browser_cannot_steer_a_worker_without_a_token() {
     assert_eq!((status, &body["error_code"]), (403, &json!(403)));
     assert_eq!(cars.control.status().tasks[0].n_restarts, 0);
     assert_eq!(call(cars.server.address(), "GET", "/healthz", from, "").0, 200);
+}
+
+/// It makes a name of its own lead to this machine, and then reads as from its own server, without an `Origin`.
+#[test]
+fn a_page_in_a_browser_cannot_read_by_a_name_that_it_has_turned_to_this_machine() {
+    let cars = Cars::start(None, false);
+    let read = |host: &str, path: &str| call(cars.server.address(), "GET", path, host, "").0;
+    for host in [
+        "rebound.example.org:9464",
+        "localhost.example.org",
+        "127.0.0.1.example.org:9464",
+        "192.0.2.1",
+        "[2001:db8::1]:80",
+        "",
+    ] {
+        let host = format!("Host: {host}\r\n");
+        for path in ["/connectors/cars/config", "/connectors/cars/status", "/audit", "/admin/loggers"] {
+            assert_eq!(read(&host, path), 403, "{host} {path}");
+        }
+        assert_eq!(read(&host, "/healthz"), 200, "a probe asks by whatever name");
+    }
+    for host in ["localhost:9464", "LOCALHOST", "localhost.:1", "127.0.0.1", "127.8.9.1:80", "[::1]:9464", "[::1]"] {
+        assert_eq!(read(&format!("Host: {host}\r\n"), "/connectors/cars/config"), 200, "{host}");
+    }
+    // Who knows the token may use any name.
+    let cars = Cars::start(Some(TOKEN), false);
+    let known = format!("Host: worker-7:9464\r\nAuthorization: Bearer {TOKEN}\r\n");
+    assert_eq!(call(cars.server.address(), "GET", "/audit", &known, "").0, 200);
 }
 
 #[test]
