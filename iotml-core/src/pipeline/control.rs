@@ -158,8 +158,9 @@ impl PipelineControl {
             None if is_late => format!("a row is in flight for {:.1} s, more than {limit:?}", age.as_secs_f64()),
             None => self.audit().to_string(),
         };
-        // A task that restarts has not used up its chances, and whoever supervises the process shall let it have them.
-        let is_healthy = !is_late && shown.iter().all(|task| task.state != TaskState::Failed);
+        // A task that restarts has not used up its chances, and one that is late waits for a far side that is slow or away. Whoever
+        // supervises the process shall let them: to begin anew would only bring the same rows again.
+        let is_healthy = shown.iter().all(|task| task.state != TaskState::Failed);
         // One that came to the end of its source has nothing left to be ready for.
         let is_ready = |task: &Shown| match task.state {
             TaskState::Running => true,
@@ -168,7 +169,7 @@ impl PipelineControl {
         };
         let is_held = self.steering.tasks.iter().any(|task| task.board.notices.hold_back());
         said.iter().for_each(|text| detail = format!("{detail}; {text}"));
-        Health { is_healthy, is_ready: !is_held && shown.iter().all(is_ready), detail }
+        Health { is_healthy, is_ready: !is_held && !is_late && shown.iter().all(is_ready), detail }
     }
 
     fn shown(&self, task: usize) -> Shown {

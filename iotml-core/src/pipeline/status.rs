@@ -92,9 +92,9 @@ impl PipelineStatus {
 /// Whether a pipeline is well.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// No task has failed and nothing is in flight for too long; idle is healthy.
+    /// No task has failed; idle is healthy.
     pub is_healthy: bool,
-    /// Every task receives.
+    /// Every task receives, and nothing is in flight for too long.
     pub is_ready: bool,
     /// Why not, or the balance.
     pub detail: String,

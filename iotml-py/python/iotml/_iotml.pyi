@@ -832,12 +832,12 @@ class Stats:
     @property
     def is_healthy(self, /) -> bool:
         """
-        No task has failed, and nothing is in flight for too long; idle is healthy.
+        No task has failed; idle is healthy.
         """
     @property
     def is_ready(self, /) -> bool:
         """
-        Every task receives.
+        Every task receives, and nothing is in flight for too long.
         """
     @property
     def received(self, /) -> int:

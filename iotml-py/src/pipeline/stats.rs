@@ -32,9 +32,9 @@ pub struct Stats {
     in_flight: u64,
     /// `new`, `starting`, `running`, `stopped`, or `failed`.
     state: &'static str,
-    /// No task has failed, and nothing is in flight for too long; idle is healthy.
+    /// No task has failed; idle is healthy.
     is_healthy: bool,
-    /// Every task receives.
+    /// Every task receives, and nothing is in flight for too long.
     is_ready: bool,
     /// Why not, or the balance, in one line.
     detail: String,
