@@ -192,7 +192,8 @@ impl Open {
     }
 
     /// A broker refuses a whole batch for one of its rows. Sends the rows again in smaller and smaller groups, with nothing else
-    /// on its way, until those at fault stand alone.
+    /// on its way, until those at fault stand alone. Writes that were handed over meanwhile have been delivered before them, so
+    /// that here the order of a key may change (docs/invariants.md, 11).
     async fn single_out(
         &self,
         producing: &Producing,
