@@ -1,6 +1,12 @@
 //! Why a pipeline could not start, or stopped.
 
-use crate::error::{BoxError, ConfigError, Stage};
+use crate::decode::DecodeError;
+use crate::encode::EncodeError;
+use crate::error::{BoxError, Class, ConfigError, Stage};
+use crate::preprocess::PreprocessError;
+use crate::score::ScoreError;
+use crate::sink::SinkError;
+use crate::source::SourceError;
 
 /// Why a pipeline could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,20 @@ pub enum PipelineError {
 impl PipelineError {
     pub(super) fn stage(stage: Stage, name: &str, source: BoxError) -> Self {
         Self::Stage { stage, name: name.to_owned(), source }
+    }
+
+    /// Whether a stage failed in a way that may pass by itself.
+    pub(super) fn is_retryable(&self) -> bool {
+        let Self::Stage { source, .. } = self else { return false };
+        let classes = [
+            source.downcast_ref().map(SourceError::class),
+            source.downcast_ref().map(DecodeError::class),
+            source.downcast_ref().map(PreprocessError::class),
+            source.downcast_ref().map(ScoreError::class),
+            source.downcast_ref().map(EncodeError::class),
+            source.downcast_ref().map(SinkError::class),
+        ];
+        classes.contains(&Some(Class::Retryable))
     }
 
     /// The error and its causes in one line, as a person wants to read it.

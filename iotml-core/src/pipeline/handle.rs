@@ -62,6 +62,7 @@ impl Pipeline {
                 orders: steering.tasks[number].order.subscribe(),
                 steering: steering.clone(),
                 idle,
+                is_open: false,
             };
             let opened = opened.clone();
             let thread = thread::Builder::new().name(format!("{name}-{number}"));

@@ -33,6 +33,8 @@ pub(super) struct Supervisor {
     pub metrics: SupervisorMetrics,
     /// For waiting without stages, which have a runtime of their own each time.
     pub idle: Runtime,
+    /// The stages of the life that was begun last have been opened.
+    pub is_open: bool,
 }
 
 /// A task that ended in failure, and when.
@@ -78,8 +80,12 @@ impl Supervisor {
                 }
                 Err(error) if now.target != Target::Stopped => {
                     self.give_back();
-                    let ran = began.elapsed();
-                    match budget.pause(ran).filter(|_| may_pass(&error)) {
+                    // A far side that was there before and is away costs no restart: to begin anew helps as soon as it is back.
+                    let pause = match !self.is_open && error.is_retryable() {
+                        true => Some(budget.next_pause()),
+                        false => budget.pause(began.elapsed()).filter(|_| may_pass(&error)),
+                    };
+                    match pause {
                         Some(pause) => self.pause_after(error, pause, now)?,
                         None => {
                             self.wait_failed(error, now)?;
@@ -111,6 +117,7 @@ impl Supervisor {
         opened: &mut Option<mpsc::Sender<()>>,
     ) -> Result<Lived, PipelineError> {
         let number = self.context.task;
+        self.is_open = false;
         let lived = catch_unwind(AssertUnwindSafe(|| {
             let stages = match stages {
                 Some(stages) => stages,
@@ -133,6 +140,7 @@ impl Supervisor {
                 if !is_open? {
                     return Ok(Lived { is_drained: true, has_ended: false, has_left: true });
                 }
+                self.is_open = true;
                 self.board().opened();
                 self.metrics.opened();
                 if let Some(opened) = opened.take() {
@@ -258,7 +266,12 @@ impl Budget {
             self.pauses = growing(FIRST_PAUSE, self.pause_max);
         }
         self.n_left = self.n_left.checked_sub(1)?;
-        Some(self.pauses.next().unwrap_or(self.pause_max).min(self.pause_max))
+        Some(self.next_pause())
+    }
+
+    /// The pause before a try that is not counted.
+    fn next_pause(&mut self) -> Duration {
+        self.pauses.next().unwrap_or(self.pause_max).min(self.pause_max)
     }
 }
 

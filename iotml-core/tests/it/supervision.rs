@@ -355,6 +355,51 @@ fn what_was_opened_is_closed_when_a_task_cannot_start() {
     }
 }
 
+/// A sink whose far side is away for some of the times that it is opened.
+struct Away {
+    inner: Arc<MemorySink>,
+    is_away: bool,
+}
+
+#[iotml_core::async_trait]
+impl Sink for Away {
+    async fn open(&self, task: &TaskContext) -> Result<(), SinkError> {
+        if self.is_away { Err(SinkError::retryable("nobody answers")) } else { self.inner.open(task).await }
+    }
+
+    async fn write(&self, rows: Outgoing) -> Result<Written, SinkError> {
+        self.inner.write(rows).await
+    }
+}
+
+#[test]
+fn inv_1_a_far_side_that_is_away_longer_than_the_restarts_last_is_waited_for() {
+    let (log, sink, n_opened) = (MemoryLog::default(), MemorySink::new(), Arc::new(AtomicU32::new(0)));
+    sink.script(Err(SinkError::fatal("it has gone away")));
+    log.publish(numbers(0..10));
+    log.end();
+    let (source, out, opened) = (log.clone(), sink.clone(), n_opened.clone());
+    let build = move || {
+        let number = opened.fetch_add(1, Ordering::SeqCst);
+        let sink = Arc::new(Away { inner: out.clone(), is_away: (1..20).contains(&number) });
+        let route = Route::required("all", None, sink);
+        TaskStages::new(Box::new(source.source(5)), Box::new(PassThrough), vec![route])
+    };
+    let handle = start(lively(1), build).unwrap();
+    let control = handle.control();
+    assert_eq!(handle.wait().unwrap().audit.in_flight, 0);
+    assert_eq!((log.acked(), control.status().tasks[0].n_restarts), (10, 20));
+    assert_eq!(n_opened.load(Ordering::SeqCst), 21);
+
+    // At the first start nobody waits.
+    let build = move || {
+        let sink = Arc::new(Away { inner: MemorySink::new(), is_away: true });
+        let route = Route::required("all", None, sink);
+        TaskStages::new(Box::new(MemoryLog::default().source(5)), Box::new(PassThrough), vec![route])
+    };
+    assert!(start(lively(9), build).is_err_and(|error| error.report().contains("nobody answers")));
+}
+
 /// A source whose far side still holds messages for it when it takes leave.
 struct Departing {
     inner: MemorySource,

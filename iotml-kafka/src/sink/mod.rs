@@ -32,7 +32,7 @@ use self::produce::Open;
 use self::producer::{Place, Producing};
 use self::topic::TopicRule;
 use self::transaction::KafkaTransaction;
-use crate::client::reach;
+use crate::client::{ConnectError, reach};
 use crate::source::KafkaSourceConfig;
 
 /// Writes rows to Kafka: payload, key, time and headers as they are, tombstones included.
@@ -147,8 +147,10 @@ async fn check(settings: &Settings, topic: Option<&String>) -> Result<(), SinkEr
     let checked = tokio::task::spawn_blocking(move || {
         let Producing { producer, deliveries, .. } = Producing::new(&settings.client)?;
         let what = (&settings.config.kafka, topic.as_deref(), settings.config.connect_timeout.0);
-        let metadata = reach(producer.client(), &deliveries.reports, || {}, what)
-            .map_err(|error| SinkError::fatal_from(error.to_string(), error))?;
+        let metadata = reach(producer.client(), &deliveries.reports, || {}, what).map_err(|error| match error {
+            ConnectError::Unreachable { .. } => SinkError::retryable_from(error.to_string(), error),
+            ConnectError::Refused { .. } => SinkError::fatal_from(error.to_string(), error),
+        })?;
         let Some(name) = topic else { return Ok(()) };
         match metadata.topics().iter().find_map(|topic| topic.error()).map(RDKafkaErrorCode::from) {
             None => Ok(()),

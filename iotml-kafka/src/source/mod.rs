@@ -242,7 +242,10 @@ fn connect(settings: &Settings) -> Result<FetchConsumer, SourceError> {
     let ask = |topic: Option<&str>| {
         reach(consumer.client(), &consumer.context().reports, serve, (&settings.config.kafka, topic, patience))
     };
-    let refuse = |error: ConnectError| SourceError::fatal_from(error.to_string(), error);
+    let refuse = |error: ConnectError| match error {
+        ConnectError::Unreachable { .. } => SourceError::retryable_from(error.to_string(), error),
+        ConnectError::Refused { .. } => SourceError::fatal_from(error.to_string(), error),
+    };
     if names.is_empty() {
         ask(None).map_err(refuse)?;
     }
