@@ -131,14 +131,18 @@ impl Supervisor {
                 let is_open = tokio::select! {
                     biased;
                     opened = task.open() => opened.map(|()| true),
-                    // A stage may wait for long for what the far side does not give; `steering` holds the sender.
-                    _ = orders.wait_for(|order| under.is_over(*order)) => Ok(false),
+                    // A stage may wait for long for what the far side does not give.
+                    () = is_over(&mut orders, under, self.options.drain_timeout) => Ok(false),
                 };
                 if !matches!(is_open, Ok(true)) {
                     task.give_up().await;
                 }
                 if !is_open? {
-                    return Ok(Lived { is_drained: true, has_ended: false, has_left: true });
+                    // Only stages that are open can take leave.
+                    return match under.leaves {
+                        true => Err(PipelineError::Stayed(0)),
+                        false => Ok(Lived { is_drained: true, has_ended: false, has_left: false }),
+                    };
                 }
                 self.is_open = true;
                 self.board().opened();
@@ -230,6 +234,16 @@ impl Supervisor {
     fn board(&self) -> &Arc<Board> {
         &self.steering.tasks[self.context.task].board
     }
+}
+
+/// Waits until stages that are being opened `under` an order are not wanted any more. Those that are opened to take leave are wanted
+/// for as long as any end may take.
+async fn is_over(orders: &mut watch::Receiver<Order>, under: Order, patience: Duration) {
+    if under.leaves {
+        return tokio::time::sleep(patience).await;
+    }
+    // `steering` holds the sender, so only an order ends this.
+    let _ = orders.wait_for(|order| under.is_over(*order)).await;
 }
 
 /// Whether the same may go well with fresh stages. A row that `errors.tolerance` does not tolerate comes again, and a

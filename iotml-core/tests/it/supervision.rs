@@ -406,11 +406,16 @@ struct Departing {
     log: MemoryLog,
     farewell: Farewell,
     closed: Arc<Mutex<Vec<&'static str>>>,
+    /// How long the far side takes to answer.
+    opens: Arc<Mutex<Duration>>,
 }
 
 #[iotml_core::async_trait]
 impl Source for Departing {
     async fn open(&mut self, task: &TaskContext) -> Result<(), SourceError> {
+        // A far side answers after a moment.
+        let opens = *self.opens.lock().unwrap();
+        tokio::time::sleep(opens).await;
         self.inner.open(task).await
     }
 
@@ -437,22 +442,28 @@ impl Source for Departing {
     }
 }
 
-fn departing(farewell: Farewell, sink: &Arc<MemorySink>) -> (MemoryLog, PipelineHandle, Arc<Mutex<Vec<&'static str>>>) {
+/// What a departing source has said, and how long its far side takes to answer when it is opened again.
+type Departure = (Arc<Mutex<Vec<&'static str>>>, Arc<Mutex<Duration>>);
+
+fn departing(farewell: Farewell, sink: &Arc<MemorySink>) -> (MemoryLog, PipelineHandle, Departure) {
     let (log, said) = (MemoryLog::default(), Arc::new(Mutex::new(Vec::new())));
     log.publish(numbers(0..10));
     let (source, out, closed) = (log.clone(), sink.clone(), said.clone());
+    let opens = Arc::new(Mutex::new(Duration::from_millis(20)));
+    let again = opens.clone();
     let options = PipelineOptions { drain_timeout: Duration::from_millis(300), ..lively(0) };
     let handle = start(options, move || {
-        let source = Departing { inner: source.source(5), log: source.clone(), farewell, closed: closed.clone() };
+        let (inner, log) = (source.source(5), source.clone());
+        let source = Departing { inner, log, farewell, closed: closed.clone(), opens: opens.clone() };
         TaskStages::new(Box::new(source), Box::new(PassThrough), vec![Route::required("all", None, out.clone())])
     });
-    (log, handle.unwrap(), said)
+    (log, handle.unwrap(), (said, again))
 }
 
 #[test]
 fn inv_1_who_leaves_receives_what_the_far_side_still_holds_and_then_ends() {
     let sink = MemorySink::new();
-    let (log, handle, said) = departing(Farewell::UntilEnd, &sink);
+    let (log, handle, (said, _)) = departing(Farewell::UntilEnd, &sink);
     wait_until("delivered", || log.acked() == 10);
     handle.control().leave();
     let summary = handle.wait().unwrap();
@@ -477,7 +488,7 @@ fn inv_1_who_cannot_finish_in_time_stays_and_says_so() {
 #[test]
 fn a_stopped_pipeline_opens_once_more_to_leave() {
     let sink = MemorySink::new();
-    let (log, handle, said) = departing(Farewell::Now, &sink);
+    let (log, handle, (said, _)) = departing(Farewell::Now, &sink);
     wait_until("delivered", || log.acked() == 10);
     let control = handle.control();
     control.stop();
@@ -485,4 +496,26 @@ fn a_stopped_pipeline_opens_once_more_to_leave() {
     control.leave();
     handle.wait().unwrap();
     assert_eq!(*said.lock().unwrap(), ["closed", "left", "closed"]);
+}
+
+#[test]
+fn one_that_is_told_to_leave_while_it_opens_does_so_and_who_finds_nobody_to_leave_stays() {
+    let second = Duration::from_secs(1);
+    for (opens, has_left) in [(Duration::from_millis(150), true), (3600 * second, false)] {
+        let sink = MemorySink::new();
+        let (log, handle, (said, again)) = departing(Farewell::Now, &sink);
+        wait_until("delivered", || log.acked() == 10);
+        *again.lock().unwrap() = opens;
+        let control = handle.control();
+        control.restart(false);
+        wait_until("it is being opened", || *said.lock().unwrap() == ["closed"]);
+        control.leave();
+        let ended = handle.wait();
+        let expected = if has_left { vec!["closed", "left", "closed"] } else { vec!["closed"] };
+        assert_eq!(*said.lock().unwrap(), expected);
+        match has_left {
+            true => drop(ended.unwrap()),
+            false => assert!(matches!(ended.unwrap_err(), PipelineError::Stayed(0))),
+        }
+    }
 }
