@@ -33,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const PARTITIONS: i32 = 4;
 const N_CARS: usize = 40;
 /// Of so many rows one is no JSON.
-const BAD_EVERY: usize = 50;
+pub(crate) const BAD_EVERY: usize = 50;
 /// Longer than the session of a member, so that others take over its partitions.
 const STOPPED: Duration = Duration::from_secs(9);
 /// Longer than a transaction may take, and the cluster to notice: then the worker is fenced.
@@ -137,7 +137,7 @@ impl Topics {
 
     /// The configuration of one worker. The first is a static member of the group, which is back at once when it comes again;
     /// the partitions of the second go to the first when it has been away for a while.
-    fn configuration(&self, worker: usize) -> String {
+    pub(crate) fn configuration(&self, worker: usize) -> String {
         let [from, to, dead, group] = ["in", "out", "dead", "group"].map(|what| self.of(what));
         let (servers, name) = (&self.servers, &self.name);
         let is_static = if worker == 0 { "\"group.instance.id\" = \"first\"" } else { "" };
@@ -261,7 +261,7 @@ impl Drop for Worker {
 }
 
 /// Writes rows at a steady pace until told to stop: key is the car, numbers rise per car. Returns how many.
-fn fill(topics: &Topics, stop: &AtomicBool) -> usize {
+pub(crate) fn fill(topics: &Topics, stop: &AtomicBool) -> usize {
     let producer: ThreadedProducer<DefaultProducerContext> =
         topics.client().set("enable.idempotence", "true").set("linger.ms", "5").create().unwrap();
     let topic = topics.of("in");
@@ -291,7 +291,7 @@ fn fill(topics: &Topics, stop: &AtomicBool) -> usize {
 }
 
 /// Rows that come twice, rows that are missing, and rows of a car that stand in the wrong order.
-fn faults(messages: &[OwnedMessage], expected: &dyn Fn(usize) -> bool, n: usize) -> (usize, usize, usize) {
+pub(crate) fn faults(messages: &[OwnedMessage], expected: &dyn Fn(usize) -> bool, n: usize) -> (usize, usize, usize) {
     let mut times = vec![0; n];
     let mut last: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     let mut n_misplaced = 0;

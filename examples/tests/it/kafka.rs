@@ -24,6 +24,8 @@ pub enum Fault {
     Kill,
     /// It does not answer for so long.
     Hang(Duration),
+    /// It is killed, and started again after so long.
+    Away(Duration),
 }
 
 impl Kafka {
@@ -49,6 +51,11 @@ impl Kafka {
                 self.signal("-STOP");
                 thread::sleep(time);
                 self.signal("-CONT");
+            }
+            Fault::Away(time) => {
+                self.signal("-KILL");
+                thread::sleep(time);
+                self.servers(&["restart", "--kill", "kafka"]);
             }
         }
     }

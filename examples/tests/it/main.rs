@@ -6,6 +6,7 @@ mod exactly_once;
 mod kafka;
 mod letters;
 mod models;
+mod outage;
 mod published;
 mod quickstart;
 mod replay;

@@ -344,8 +344,12 @@ async fn undo(
     source.rewind().await.map_err(in_source)
 }
 
+/// What a far side that is there needs for an abort, however little time is left.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// Waits until a task must have ended: until `by`, or for so long after an order that ends it.
 async fn time_is_up(by: Option<Instant>, mut orders: watch::Receiver<Order>, under: Order, patience: Duration) {
+    let begun = Instant::now();
     let by = match by {
         Some(by) => by,
         None => {
@@ -354,5 +358,5 @@ async fn time_is_up(by: Option<Instant>, mut orders: watch::Receiver<Order>, und
             Instant::now() + patience
         }
     };
-    sleep_until(by.into()).await;
+    sleep_until(by.max(begun + LEAST).into()).await;
 }

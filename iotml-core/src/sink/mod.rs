@@ -71,8 +71,10 @@ pub struct Written {
 /// a transaction: what failed is aborted, and read again from the source.
 ///
 /// # Errors
-/// `Retryable` makes the pipeline write the same rows again within `errors.retry.timeout`; `Record` and single rows in
-/// [`Written::rejected`] go by `errors.tolerance`; `Fatal` ends the task.
+/// `Retryable` makes the pipeline write the same rows again within `errors.retry.timeout`; from `open` it says that nobody is there
+/// now, for which a task that is begun anew waits without using up its restarts. `Record` and single rows in
+/// [`Written::rejected`] go by `errors.tolerance`, and a dead letter that is rejected as
+/// [`Oversized`](crate::error::Reason::Oversized) is written again, shortened; `Fatal` ends the task.
 ///
 /// # Cancellation
 /// Dropping the future of `write` is allowed at any time and leaves the sink usable.

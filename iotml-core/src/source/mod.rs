@@ -102,7 +102,8 @@ pub enum Farewell {
 /// comes again after a restart.
 ///
 /// # Errors
-/// `Retryable` makes the pipeline poll again after a back-off; `Fatal` ends the task after a drain. `Record` is not used:
+/// `Retryable` makes the pipeline poll again after a back-off; from `open` it says that nobody is there now, for which a task that
+/// is begun anew waits without using up its restarts. `Fatal` ends the task after a drain. `Record` is not used:
 /// what was received is yielded, with its cause if the source knows one already, and else the decoder rejects it.
 ///
 /// # Cancellation

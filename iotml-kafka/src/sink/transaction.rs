@@ -22,6 +22,9 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one call tries before it says that it may be tried again. So long an end may have to wait for one.
 const TRY: Duration = Duration::from_secs(5);
 
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// How long a start tries, and when a commit or an abort is said to take long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -163,6 +166,8 @@ fn persist(
                 if begun.elapsed() >= PATIENCE && !std::mem::replace(&mut is_told, true) {
                     tracing::warn!(%error, "{what} for {PATIENCE:?} now; it is tried until the cluster answers");
                 }
+                // Some errors come at once.
+                std::thread::sleep(PAUSE);
             }
             Err(error) => return Err(judged(what, error)),
         }
@@ -202,16 +207,16 @@ mod tests {
         let start = persist("it fails", (&wanted, Some(Duration::ZERO)), || away(&mut n_tries));
         assert_eq!((start.unwrap_err().class(), n_tries), (Class::Retryable, 1));
         let back = persist("it fails", (&wanted, None), || match n_tries {
-            100 => Ok(()),
+            10 => Ok(()),
             _ => away(&mut n_tries),
         });
-        assert_eq!((back.is_ok(), n_tries), (true, 100));
+        assert_eq!((back.is_ok(), n_tries), (true, 10));
         let given_up = persist("it fails", (&wanted, None), || {
-            if n_tries == 110 {
+            if n_tries == 20 {
                 waiting = None;
             }
             away(&mut n_tries)
         });
-        assert_eq!((given_up.unwrap_err().class(), n_tries), (Class::Retryable, 111));
+        assert_eq!((given_up.unwrap_err().class(), n_tries), (Class::Retryable, 21));
     }
 }
