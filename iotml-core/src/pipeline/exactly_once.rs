@@ -300,7 +300,11 @@ impl Task {
             exactly_once.doomed = Some(reason);
             return Ok(());
         }
-        let retry = exactly_once.retry.get_or_insert_with(|| Retry::new(&self.options, now));
+        // The far side is there again, however long it was away: that is not counted as trying.
+        if now.elapsed() > AWAY {
+            exactly_once.retry = None;
+        }
+        let retry = exactly_once.retry.get_or_insert_with(|| Retry::new(&self.options, Instant::now()));
         exactly_once.paused_until = Some(retry.next(Instant::now()).ok_or(reason)?);
         Ok(())
     }
@@ -343,6 +347,9 @@ async fn undo(
     }
     source.rewind().await.map_err(in_source)
 }
+
+/// An abort that takes longer has waited for a far side that was away.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// What a far side that is there needs for an abort, however little time is left.
 const LEAST: Duration = Duration::from_secs(1);

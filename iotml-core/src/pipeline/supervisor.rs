@@ -240,7 +240,7 @@ impl Supervisor {
 /// for as long as any end may take.
 async fn is_over(orders: &mut watch::Receiver<Order>, under: Order, patience: Duration) {
     if under.leaves {
-        return tokio::time::sleep(patience).await;
+        return tokio::time::sleep(patience.max(Duration::from_secs(1))).await;
     }
     // `steering` holds the sender, so only an order ends this.
     let _ = orders.wait_for(|order| under.is_over(*order)).await;

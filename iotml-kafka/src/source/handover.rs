@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use iotml_core::batch::{Lane, RawBatch};
+use iotml_core::error::Class;
 use iotml_core::source::{Demand, SourceError, SourceEvent};
 use tokio::sync::Notify;
 
@@ -32,9 +33,17 @@ impl Handover {
         Self { max_bytes, queue: Mutex::default(), room: Condvar::new(), ready: Notify::new() }
     }
 
-    /// Puts in an event, which overtakes batches.
+    /// Puts in an event, which overtakes batches. A trouble that may pass takes the place of one that stands there last, since
+    /// each costs whoever takes it a pause, and nobody takes one while a transaction is aborted.
     pub fn event(&self, event: Result<SourceEvent, SourceError>) {
-        self.lock().events.push_back(event);
+        let may_pass =
+            |event: &Result<_, SourceError>| matches!(event, Err(error) if error.class() == Class::Retryable);
+        let mut queue = self.lock();
+        if may_pass(&event) && queue.events.back().is_some_and(may_pass) {
+            queue.events.pop_back();
+        }
+        queue.events.push_back(event);
+        drop(queue);
         self.ready.notify_one();
     }
 

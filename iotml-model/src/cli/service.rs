@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use iotml_core::model::{ModelState, ModelStatus};
 
-/// How one version stands with each worker that reported it. What one worker says of itself changes nothing for the others.
+/// How one version stands with each worker that reported it. What one worker refuses changes nothing for the others.
 #[derive(Debug, Default)]
 pub(super) struct Service<'a> {
     /// By pipeline and instance.
@@ -36,7 +36,13 @@ impl<'a> Service<'a> {
     pub fn of(reports: &'a [ModelStatus], model: &str, version: &str) -> Self {
         let mut service = Self::default();
         for report in reports.iter().filter(|report| report.model == model && report.version == version) {
-            let worker = service.workers.entry((&report.pipeline, &report.instance)).or_default();
+            let name = (&*report.pipeline, &*report.instance);
+            let served = service.workers.get(&name).is_some_and(|worker| worker.ready.is_some());
+            if report.state == ModelState::Unloading && served {
+                // It was taken out of the announced set, for those as well that died and cannot say so.
+                service.workers.clear();
+            }
+            let worker = service.workers.entry(name).or_default();
             let cause = report.cause.as_deref().unwrap_or_default();
             (worker.ready, worker.refused) = match report.state {
                 ModelState::Ready => (worker.ready.or(Some(report.time)), None),
@@ -44,7 +50,8 @@ impl<'a> Service<'a> {
                 ModelState::Unavailable => {
                     (None, Some((worker.refused.map_or(report.time, |(since, _)| since), cause)))
                 }
-                ModelState::Unloading => (None, None),
+                // One that failed before the first rows is let go as well.
+                ModelState::Unloading => (None, worker.refused),
                 ModelState::Loading => (worker.ready, None),
             };
         }
@@ -109,12 +116,20 @@ mod tests {
     }
 
     #[test]
-    fn what_one_worker_refuses_or_lets_go_is_in_service_with_the_others() {
-        for gone in [Unavailable, Unloading] {
-            assert_eq!(since(&[("a", Ready, 2), ("b", gone, 3)]), Some(2));
-            assert_eq!(since(&[("a", Ready, 2), ("b", Ready, 3), ("a", gone, 4)]), Some(3));
-            assert_eq!(since(&[("a", Ready, 2), ("b", Ready, 3), ("a", gone, 4), ("a", Ready, 5)]), Some(3));
-        }
+    fn what_one_worker_refuses_is_in_service_with_the_others() {
+        let gone = Unavailable;
+        assert_eq!(since(&[("a", Ready, 2), ("b", gone, 3)]), Some(2));
+        assert_eq!(since(&[("a", Ready, 2), ("b", Ready, 3), ("a", gone, 4)]), Some(3));
+        assert_eq!(since(&[("a", Ready, 2), ("b", Ready, 3), ("a", gone, 4), ("a", Ready, 5)]), Some(3));
+    }
+
+    #[test]
+    fn what_one_worker_lets_go_is_in_service_no_more_with_those_that_died_before() {
+        assert_eq!(since(&[("dead", Ready, 2), ("b", Ready, 3), ("b", Unloading, 4)]), None);
+        let again = [("dead", Ready, 2), ("b", Ready, 3), ("b", Unloading, 4), ("b", Loading, 8), ("b", Ready, 9)];
+        assert_eq!(since(&again), Some(9));
+        let failed = [("a", Ready, 2), ("b", Ready, 3), ("b", Unavailable, 4), ("b", Unloading, 5)];
+        assert_eq!(since(&failed), Some(2), "it was let go since it failed before the first rows of that worker");
     }
 
     #[test]

@@ -177,10 +177,14 @@ impl Surroundings {
             }
             return Ok(());
         }
-        let begun = Instant::now();
-        let rows = vec![0.0; model.input_width() * MAX_SAMPLE_ROWS];
-        model.run(&rows).map_err(|error| Refused::for_good(error.to_string()))?;
-        in_time(begun, MAX_SAMPLE_ROWS, limit)
+        // Step by step, since a slow one would keep the processor busy for long.
+        for n_rows in [MAX_SAMPLE_ROWS / 32, MAX_SAMPLE_ROWS / 8, MAX_SAMPLE_ROWS] {
+            let begun = Instant::now();
+            let rows = vec![0.0; model.input_width() * n_rows];
+            model.run(&rows).map_err(|error| Refused::for_good(error.to_string()))?;
+            in_time(begun, n_rows, limit)?;
+        }
+        Ok(())
     }
 }
 
@@ -208,10 +212,10 @@ fn in_time(begun: Instant, n_rows: usize, limit: HumanDuration) -> Result<(), Re
     if took <= limit.0 {
         return Ok(());
     }
-    // How long it took is no news, and would make the same trouble another each time.
+    // How long it took for how many rows is no news, and would make the same trouble another each time.
     tracing::debug!(?took, n_rows, "too slow for the stream");
     let advice = "use a smaller model, or raise `follow.max_batch_time`";
-    Err(Refused::unless_it_passes(format!("a batch of {n_rows} rows takes it more than {limit}; {advice}")))
+    Err(Refused::unless_it_passes(format!("a batch of rows takes it more than {limit}; {advice}")))
 }
 
 /// The manifest that came with the announcement or with the file; `None` where only the file itself may hold one.

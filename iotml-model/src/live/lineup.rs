@@ -14,11 +14,11 @@ use iotml_core::state::{StateError, Stateful};
 use super::memory;
 use super::refused::Refused;
 use super::sample::Sample;
-use super::version::{Id, Version};
+use super::version::{Id, Verdict, Version};
 use crate::columns::Appender;
 use crate::feature::BadRow;
 use crate::scorer::OnnxScorerConfig;
-use crate::work::{Scores, Work, append};
+use crate::work::{Scores, append};
 
 /// What a task is to score with from its next batch on.
 pub(crate) struct Change {
@@ -144,7 +144,7 @@ impl Lineup {
         batch: &Batch,
         config: &OnnxScorerConfig,
         limit: HumanDuration,
-        refuse: impl FnOnce(Id, Refused),
+        mut refuse: impl FnMut(Id, Refused),
     ) -> Result<(), ScoreError> {
         match &self.trial {
             OnTrial::No => return Ok(()),
@@ -153,21 +153,39 @@ impl Lineup {
         }
         let Some(sample) = Sample::of(batch) else { return Ok(()) };
         let mut is_on_trial = false;
-        let mut failed = None;
-        for version in self.versions().filter(|version| version.trial.is_some()) {
-            let work = Work::new(&version.model.manifest, &version.model.signature, config);
-            let work = work.map_err(|error| Refused::for_good(error.to_string()));
-            if let Err(refused) = work.and_then(|work| version.prove(&sample, work, limit)) {
-                let (name, says) = version.says();
-                let cause = format!("model {name} {says} cannot score the first rows, which wait: {}", refused.cause);
-                failed = Some((cause, version.id.clone(), refused));
-                break;
+        let mut halt = None;
+        let force = self.force.iter_mut();
+        let versions = force.flat_map(|Force { acting, shadow, .. }| {
+            acting.iter_mut().map(|version| (version, true)).chain(shadow.iter_mut().map(|version| (version, false)))
+        });
+        for (version, acts) in versions {
+            let verdict = version.prove(&sample, config, limit);
+            let (name, says) = version.says();
+            let cause = |refused: &Refused| {
+                format!("model {name} {says} cannot score the first rows, which wait: {}", refused.cause)
+            };
+            match verdict {
+                Verdict::Goes => is_on_trial |= version.trial.is_some(),
+                // Nobody acts upon what a shadow says, and no row waits for one.
+                Verdict::Again(_) if !acts => is_on_trial = true,
+                Verdict::Fails(refused) if !acts => {
+                    refuse(version.id.clone(), refused);
+                    version.trial = None;
+                }
+                Verdict::Again(refused) => {
+                    halt = Some((OnTrial::Yes, cause(&refused)));
+                    break;
+                }
+                Verdict::Fails(refused) => {
+                    let cause = cause(&refused);
+                    refuse(version.id.clone(), refused);
+                    halt = Some((OnTrial::Failed(cause.clone()), cause));
+                    break;
+                }
             }
-            is_on_trial |= version.trial.is_some();
         }
-        if let Some((cause, id, refused)) = failed {
-            self.trial = OnTrial::Failed(cause.clone());
-            refuse(id, refused);
+        if let Some((trial, cause)) = halt {
+            self.trial = trial;
             return Err(ScoreError::retryable(cause));
         }
         self.trial = if is_on_trial { OnTrial::Yes } else { OnTrial::No };

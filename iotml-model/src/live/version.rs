@@ -1,5 +1,8 @@
 //! One version of a model, ready for one task.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use iotml_core::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use iotml_core::arrow::compute::{nullif, take};
 use iotml_core::arrow::datatypes::SchemaRef;
@@ -10,12 +13,13 @@ use iotml_core::plugin::HumanDuration;
 use iotml_core::score::ScoreError;
 
 use super::check::show;
-use super::refused::Refused;
+use super::refused::{Outlook, Refused};
 use super::sample::Sample;
 
 use crate::evaluation::{EvaluationError, Input, Keys};
 use crate::model::Model;
 use crate::row_scorer::Rows;
+use crate::scorer::OnnxScorerConfig;
 use crate::work::{Scores, Work};
 
 /// What makes two announcements mean the same model.
@@ -39,14 +43,38 @@ pub(crate) struct Version {
 }
 
 /// What a model has made of the first rows so far.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Trial {
+    /// Whether it has passed, before any task.
+    proof: Arc<AtomicBool>,
     n_rows: usize,
     n_not_finite: usize,
+    n_late: u32,
 }
+
+/// How a trial stands.
+pub(crate) enum Verdict {
+    /// It may score them.
+    Goes,
+    /// It was too slow, which on a busy machine may pass: the rows come again.
+    Again(Refused),
+    /// It must not score any.
+    Fails(Refused),
+}
+
+/// How often a model may be late before its first rows.
+const MAX_LATE: u32 = 3;
 
 /// Fewer rows say nothing of a model: they may be of one device that sends monstrous numbers.
 const TRIAL_ROWS: usize = 32;
+
+impl Trial {
+    /// The trial of a model that is known to fit the stream once `proof` says so; `None` if it does.
+    pub(crate) fn unless(proof: &Arc<AtomicBool>) -> Option<Self> {
+        let proven = proof.load(Ordering::Relaxed);
+        (!proven).then(|| Trial { proof: proof.clone(), n_rows: 0, n_not_finite: 0, n_late: 0 })
+    }
+}
 
 struct Projection {
     of: SchemaRef,
@@ -59,21 +87,37 @@ impl Version {
         Version { id, model, work, trial, columns: None }
     }
 
-    /// Shows the first rows of a batch to one that is on trial; `work` as in [`show`].
-    pub(crate) fn prove(&mut self, sample: &Sample, work: Work, limit: HumanDuration) -> Result<(), Refused> {
-        let Some(trial) = &mut self.trial else { return Ok(()) };
-        trial.n_not_finite += show(&mut self.model, work, sample, limit)?;
-        trial.n_rows += sample.columns.num_rows();
-        let Trial { n_rows, n_not_finite } = *trial;
-        if n_rows < TRIAL_ROWS {
-            return Ok(());
+    /// Shows the first rows of a batch to one that is on trial.
+    pub(crate) fn prove(&mut self, sample: &Sample, config: &OnnxScorerConfig, limit: HumanDuration) -> Verdict {
+        let Some(trial) = &mut self.trial else { return Verdict::Goes };
+        if trial.proof.load(Ordering::Relaxed) {
+            self.trial = None;
+            return Verdict::Goes;
         }
-        self.trial = None;
+        // Of its own, since it remembers what it sees.
+        let work = Work::new(&self.model.manifest, &self.model.signature, config);
+        let work = work.map_err(|error| Refused::for_good(error.to_string()));
+        let shown = work.and_then(|work| show(&mut self.model, work, sample, limit));
+        match shown {
+            Ok(n_not_finite) => trial.n_not_finite += n_not_finite,
+            Err(refused) if refused.outlook == Outlook::AFewTries && trial.n_late + 1 < MAX_LATE => {
+                trial.n_late += 1;
+                return Verdict::Again(refused);
+            }
+            Err(refused) => return Verdict::Fails(refused),
+        }
+        trial.n_rows += sample.columns.num_rows();
+        let Trial { n_rows, n_not_finite, .. } = *trial;
+        if n_rows < TRIAL_ROWS {
+            return Verdict::Goes;
+        }
         if n_not_finite * 2 > n_rows {
             let why = "of the first rows of the stream it gives more than half a score that is no finite number";
-            return Err(Refused::for_good(format!("{why}; train it again, or look at its scaling")));
+            return Verdict::Fails(Refused::for_good(format!("{why}; train it again, or look at its scaling")));
         }
-        Ok(())
+        trial.proof.store(true, Ordering::Relaxed);
+        self.trial = None;
+        Verdict::Goes
     }
 
     /// Its name and version, as rows name them.
@@ -140,7 +184,7 @@ impl Version {
 }
 
 fn same(one: &SchemaRef, other: &SchemaRef) -> bool {
-    std::sync::Arc::ptr_eq(one, other) || one == other
+    Arc::ptr_eq(one, other) || one == other
 }
 
 fn fatal(error: EvaluationError) -> ScoreError {

@@ -1,6 +1,7 @@
 //! Loading one version: fetched and checked beside the stream, while the tasks are looked after.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use iotml_core::model::{Announcement, ModelState};
@@ -29,7 +30,10 @@ impl Loader {
     /// Loads a version, or says why it cannot be used. `first` is the one that it is to score beside.
     pub(super) async fn is_good(&mut self, wanted: &Wanted, first: Option<&Wanted>) -> Result<bool, News> {
         let refused = match self.load(wanted, first).await {
-            Ok(()) => return Ok(true),
+            Ok(()) => {
+                self.tries.remove(&wanted.id);
+                return Ok(true);
+            }
             Err(Halt::News) => return Err(News),
             Err(Halt::Refused(refused)) => refused,
         };
@@ -43,7 +47,7 @@ impl Loader {
     }
 
     /// Whether another try is worth it.
-    pub(super) fn may_pass(&mut self, id: &Id, refused: &Refused) -> bool {
+    fn may_pass(&mut self, id: &Id, refused: &Refused) -> bool {
         match refused.outlook {
             Outlook::Never => false,
             Outlook::Later => true,
@@ -67,10 +71,11 @@ impl Loader {
         if !self.said_before.contains_key(&wanted.id.version) {
             self.shared.report(&wanted.id.version, ModelState::Loading, None, None);
         }
-        let fetched = self.fetch(announced).await?;
+        let fetched = self.fetch(&wanted.id, announced).await?;
+        self.interrupted = None;
         self.look_after();
         let surroundings = self.surroundings(first);
-        let is_on_trial = surroundings.sample.is_none();
+        let proof = Arc::new(AtomicBool::new(surroundings.sample.is_some()));
         let (announced, acts) = (announced.clone(), wanted.rollout.acts());
         let mut check = tokio::task::spawn_blocking(move || surroundings.check(&announced, fetched, acts));
         let wake = self.shared.wake.clone();
@@ -82,14 +87,16 @@ impl Loader {
         };
         let checked = checked.unwrap_or_else(|_| Err(Refused::for_now("its checks broke off")));
         let spare = checked.map_err(Halt::Refused)?;
-        self.loaded.push(Loaded { id: wanted.id.clone(), spare, is_on_trial });
+        self.loaded.push(Loaded { id: wanted.id.clone(), spare, proof });
         Ok(())
     }
 
     /// Gets the file, and looks after the tasks meanwhile: a store that hangs must keep nobody from what is there already.
-    async fn fetch(&mut self, announced: &Announcement) -> Result<Fetched, Halt> {
+    async fn fetch(&mut self, id: &Id, announced: &Announcement) -> Result<Fetched, Halt> {
         let limit = self.shared.follow.max_check_time.0;
         let (places, wake) = (self.places.clone(), self.shared.wake.clone());
+        // Once, or one that takes long would never come while others are announced.
+        let may_end = self.interrupted.as_ref() != Some(id);
         let begun = Instant::now();
         let mut fetch = std::pin::pin!(tokio::time::timeout(limit, places.fetch(announced)));
         let mut is_late = std::pin::pin!(tokio::time::sleep(FETCH_PATIENCE));
@@ -98,7 +105,10 @@ impl Loader {
                 fetched = &mut fetch => break fetched,
                 () = wake.notified() => self.look_after(),
                 () = &mut is_late, if begun.elapsed() < FETCH_PATIENCE => {}
-                true = self.watch.changed(), if begun.elapsed() >= FETCH_PATIENCE => return Err(Halt::News),
+                true = self.watch.changed(), if may_end && begun.elapsed() >= FETCH_PATIENCE => {
+                    self.interrupted = Some(id.clone());
+                    return Err(Halt::News);
+                }
             }
         };
         let late = |_| Refused::for_now(format!("{} did not come within {limit:?}", announced.place.describe()));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use iotml_core::arrow::datatypes::Field;
@@ -36,6 +37,8 @@ pub(crate) struct Loader {
     refused: HashMap<Id, Refused>,
     /// How often what a few tries decide was tried.
     tries: HashMap<Id, u32>,
+    /// The version whose fetch was ended last for what was announced meanwhile.
+    interrupted: Option<Id>,
     /// What is to be said of versions that are announced and not used, by version.
     said: BTreeMap<String, String>,
     /// What was said in the turn before, so that it is reported once.
@@ -51,8 +54,8 @@ pub(crate) struct Loader {
 struct Loaded {
     id: Id,
     spare: Model,
-    /// It has not been shown rows of the stream, since there were none.
-    is_on_trial: bool,
+    /// Whether it has been shown rows of the stream, which there may not have been yet.
+    proof: Arc<AtomicBool>,
 }
 
 /// What is in force, or will be as soon as each task comes to its next batch.
@@ -100,6 +103,7 @@ impl Loader {
             force: None,
             refused: HashMap::new(),
             tries: HashMap::new(),
+            interrupted: None,
             said: BTreeMap::new(),
             said_before: BTreeMap::new(),
             sample: None,
@@ -126,8 +130,8 @@ impl Loader {
         while !self.shared.is_over() {
             let heard = Instant::now();
             let known = self.watch.known();
-            self.look_after();
             self.retry = None;
+            self.look_after();
             if known.is_complete {
                 self.turn(&known, heard).await;
             } else {
@@ -217,9 +221,12 @@ impl Loader {
         }
         let shares: Vec<(String, Rollout)> = wanted.iter().map(|it| (it.id.version.clone(), it.rollout)).collect();
         let mut good: Vec<Wanted> = Vec::with_capacity(wanted.len());
+        let mut may_pass = false;
         for wanted in wanted {
             if self.is_good(&wanted, good.first()).await? {
                 good.push(wanted);
+            } else {
+                may_pass |= !self.refused.contains_key(&wanted.id);
             }
         }
         // A canary or a shadow that fails is left out; without whom most rows go to, nothing changes.
@@ -229,7 +236,8 @@ impl Loader {
         let lost_full =
             set.acting().any(|it| it.rollout == Rollout::Full) && !good.iter().any(|it| it.rollout == Rollout::Full);
         if !is_whole || (lost_full && !self.is_pinned()) {
-            return self.fall_back(way_back, heard).await;
+            // What is only out of reach is worth waiting for: the way back leads to what was withdrawn, if it was.
+            return self.fall_back(way_back.filter(|_| !may_pass), heard).await;
         }
         // Of all that are announced, so that workers which refuse different versions agree about the others' keys.
         let shares: Vec<(&str, Rollout)> = shares.iter().map(|(version, rollout)| (&**version, *rollout)).collect();
@@ -293,7 +301,9 @@ impl Loader {
             Ok((spare, file)) => {
                 let id = Id { version: spare.manifest.version.clone(), file, manifest: None };
                 // Whoever names a file in the configuration is told by its first row, as with any scorer.
-                self.loaded.push(Loaded { id: id.clone(), spare, is_on_trial: false });
+                let proof = Arc::new(AtomicBool::new(true));
+                self.loaded.retain(|loaded| loaded.id != id);
+                self.loaded.push(Loaded { id: id.clone(), spare, proof });
                 self.bring_alone(Wanted { id, announced: None, rollout: Rollout::Full }, heard);
             }
             Err(error) => {
@@ -374,8 +384,7 @@ impl Loader {
             work.register(&model, &seat.task.metrics);
             let watcher = self.shared.watcher.as_ref();
             work.watch(watcher.and_then(|watcher| watcher.observer(&model.manifest, &seat.task)));
-            let trial = loaded.is_on_trial.then(Trial::default);
-            made.push(Box::new(Version::new(id, model, work, trial)));
+            made.push(Box::new(Version::new(id, model, work, Trial::unless(&loaded.proof))));
         }
         let Force { wanted, has_shadow, plan, .. } = force;
         let delivery = Delivery { wanted, has_shadow: *has_shadow, plan, generation: self.generation };
@@ -436,12 +445,17 @@ impl Loader {
         // Nobody else holds on to a seat for longer than a look at it.
         self.seats.retain(|(seat, ..)| Arc::strong_count(seat) > 1);
         for (id, refused) in refused {
-            // What never scored a row is none to go on with.
-            self.force.take_if(|force| force.wanted.contains(&id));
-            self.loaded.retain(|loaded| loaded.id != id);
-            if !self.may_pass(&id, &refused) {
-                self.refused.insert(id, refused);
+            let is_shadow = self.force.as_ref().is_some_and(|it| it.has_shadow && it.wanted.last() == Some(&id));
+            if is_shadow {
+                // The next turn leaves it out.
+                self.retry = Some(Instant::now());
+            } else {
+                // What never scored a row is none to go on with.
+                self.force.take_if(|force| force.wanted.contains(&id));
             }
+            self.seats.iter_mut().for_each(|(.., ready)| ready.retain(|ready| *ready != id));
+            self.loaded.retain(|loaded| loaded.id != id);
+            self.refused.insert(id, refused);
         }
     }
 

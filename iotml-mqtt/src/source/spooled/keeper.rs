@@ -49,16 +49,16 @@ async fn keep(
             loss = losses.recv() => loss,
         };
         let Some(loss) = loss else { return };
+        if loss == Loss::Said(ReasonCode::SessionTakenOver) {
+            // Two processes with one client id would push each other out for ever.
+            return shared.inbox.fail(Trouble::taken_over(&shared.server).into_source_error());
+        }
         if is_connected(&client).await {
             // Told twice, or lost while it was being made again.
             continue;
         }
         shared.counters.reconnects.inc();
         tracing::warn!(server = %shared.server, ?loss, "the connection broke");
-        if loss == Loss::Said(ReasonCode::SessionTakenOver) {
-            // Two processes with one client id would push each other out for ever.
-            return shared.inbox.fail(Trouble::taken_over(&shared.server).into_source_error());
-        }
         let mut pause = FIRST_PAUSE;
         loop {
             tokio::select! {

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use iotml_core::batch::{Coordinate, Lane, LaneInfo, Position};
+use iotml_core::error::Class;
 use iotml_core::source::{SourceError, SourceEvent};
 use rumqttc::{Packet, Publish};
 use tokio::runtime::Handle;
@@ -125,8 +126,15 @@ async fn begin(
 ) -> Result<(Arc<Spool>, Link), Trouble> {
     let config = &shared.config;
     let Some(spool) = &config.spool else { return Err(Trouble::fatal("the paho backend needs spool.dir")) };
-    let spool = Spool::open(folder, spool.max_bytes.0 as u64, spool.fsync)
-        .map_err(|error| Trouble::fatal_from(error.to_string(), error))?;
+    let spool = Spool::open(folder, spool.max_bytes.0 as u64, spool.fsync).map_err(|error| {
+        // Whoever has it may be ourselves of before, whose client is still being closed.
+        let is_in_use = matches!(error, SpoolError::InUse { .. });
+        let mut trouble = Trouble::fatal_from(error.to_string(), error);
+        if is_in_use {
+            trouble.class = Class::Retryable;
+        }
+        trouble
+    })?;
     let spool = Arc::new(spool);
     show(&spool, gauges);
     let keep = {
