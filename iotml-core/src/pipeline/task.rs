@@ -352,7 +352,7 @@ impl Task {
             }
             SourceEvent::Lost { lanes, reason } => {
                 // Whether their messages come again, the source's reason says.
-                tracing::warn!(lanes = lanes.len(), "lanes are lost, and positions of them are void: {reason}");
+                tracing::warn!(lanes = lanes.len(), reason, "lanes are lost, and positions in them are void");
                 // Lanes that it does not know were voided by a rewind.
                 if self.tracker.audit().in_flight > 0
                     && lanes.iter().any(|lane| self.partitions.contains_key(lane))
