@@ -442,6 +442,59 @@ impl Source for Departing {
     }
 }
 
+/// A source whose far side does not answer when it is closed.
+struct Lingering {
+    inner: Box<dyn Source>,
+    farewell: Option<Farewell>,
+}
+
+#[iotml_core::async_trait]
+impl Source for Lingering {
+    async fn open(&mut self, task: &TaskContext) -> Result<(), SourceError> {
+        self.inner.open(task).await
+    }
+
+    async fn poll(&mut self, demand: Demand) -> Result<SourceEvent, SourceError> {
+        self.inner.poll(demand).await
+    }
+
+    fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError> {
+        self.inner.ack(acks)
+    }
+
+    async fn leave(&mut self) -> Result<Farewell, SourceError> {
+        self.farewell.ok_or_else(|| SourceError::fatal("it stays"))
+    }
+
+    async fn close(&mut self) -> Result<(), SourceError> {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn inv_1_a_source_that_does_not_close_in_time_fails_no_pipeline_that_is_done_unless_it_takes_leave() {
+    for leaves in [false, true] {
+        let (log, sink) = (MemoryLog::default(), MemorySink::new());
+        log.publish(numbers(0..10));
+        let (source, out) = (log.clone(), sink.clone());
+        let options = PipelineOptions { drain_timeout: Duration::from_millis(50), ..lively(0) };
+        let handle = start(options, move || {
+            let stages = pass_through(&source, 10, &out);
+            TaskStages { source: Box::new(Lingering { inner: stages.source, farewell: Some(Farewell::Now) }), ..stages }
+        });
+        let handle = handle.unwrap();
+        wait_until("acknowledgements", || log.acked() == 10);
+        if leaves {
+            handle.control().leave();
+            assert!(handle.wait().unwrap_err().report().contains("did not close in time"));
+        } else {
+            handle.stop();
+            let summary = handle.wait().unwrap();
+            assert!(summary.is_drained && summary.audit.delivered == 10, "{}", summary.audit);
+        }
+    }
+}
+
 /// What a departing source has said, and how long its far side takes to answer when it is opened again.
 type Departure = (Arc<Mutex<Vec<&'static str>>>, Arc<Mutex<Duration>>);
 
