@@ -36,7 +36,13 @@ impl Trouble {
     /// A person has to change something, because of `source`.
     #[cfg(feature = "paho")]
     pub(crate) fn fatal_from(message: String, source: impl Into<BoxError>) -> Self {
-        Self { class: Class::Fatal, message, source: Some(source.into()) }
+        Self::of(Class::Fatal, message, source)
+    }
+
+    /// Because of `source`.
+    #[cfg(feature = "paho")]
+    pub(crate) fn of(class: Class, message: String, source: impl Into<BoxError>) -> Self {
+        Self { class, message, source: Some(source.into()) }
     }
 
     /// Another client has the session.

@@ -408,6 +408,8 @@ struct Departing {
     closed: Arc<Mutex<Vec<&'static str>>>,
     /// How long the far side takes to answer.
     opens: Arc<Mutex<Duration>>,
+    /// Whether it answers when the source is closed.
+    closes: bool,
 }
 
 #[iotml_core::async_trait]
@@ -438,51 +440,15 @@ impl Source for Departing {
 
     async fn close(&mut self) -> Result<(), SourceError> {
         self.closed.lock().unwrap().push("closed");
-        Ok(())
-    }
-}
-
-/// A source whose far side does not answer when it is closed.
-struct Lingering {
-    inner: Box<dyn Source>,
-    farewell: Option<Farewell>,
-}
-
-#[iotml_core::async_trait]
-impl Source for Lingering {
-    async fn open(&mut self, task: &TaskContext) -> Result<(), SourceError> {
-        self.inner.open(task).await
-    }
-
-    async fn poll(&mut self, demand: Demand) -> Result<SourceEvent, SourceError> {
-        self.inner.poll(demand).await
-    }
-
-    fn ack(&mut self, acks: &[Ack]) -> Result<(), SourceError> {
-        self.inner.ack(acks)
-    }
-
-    async fn leave(&mut self) -> Result<Farewell, SourceError> {
-        self.farewell.ok_or_else(|| SourceError::fatal("it stays"))
-    }
-
-    async fn close(&mut self) -> Result<(), SourceError> {
-        std::future::pending().await
+        if self.closes { Ok(()) } else { std::future::pending().await }
     }
 }
 
 #[test]
 fn inv_1_a_source_that_does_not_close_in_time_fails_no_pipeline_that_is_done_unless_it_takes_leave() {
     for leaves in [false, true] {
-        let (log, sink) = (MemoryLog::default(), MemorySink::new());
-        log.publish(numbers(0..10));
-        let (source, out) = (log.clone(), sink.clone());
-        let options = PipelineOptions { drain_timeout: Duration::from_millis(50), ..lively(0) };
-        let handle = start(options, move || {
-            let stages = pass_through(&source, 10, &out);
-            TaskStages { source: Box::new(Lingering { inner: stages.source, farewell: Some(Farewell::Now) }), ..stages }
-        });
-        let handle = handle.unwrap();
+        let sink = MemorySink::new();
+        let (log, handle, _) = departing_from(Farewell::Now, false, &sink);
         wait_until("acknowledgements", || log.acked() == 10);
         if leaves {
             handle.control().leave();
@@ -499,6 +465,10 @@ fn inv_1_a_source_that_does_not_close_in_time_fails_no_pipeline_that_is_done_unl
 type Departure = (Arc<Mutex<Vec<&'static str>>>, Arc<Mutex<Duration>>);
 
 fn departing(farewell: Farewell, sink: &Arc<MemorySink>) -> (MemoryLog, PipelineHandle, Departure) {
+    departing_from(farewell, true, sink)
+}
+
+fn departing_from(farewell: Farewell, closes: bool, sink: &Arc<MemorySink>) -> (MemoryLog, PipelineHandle, Departure) {
     let (log, said) = (MemoryLog::default(), Arc::new(Mutex::new(Vec::new())));
     log.publish(numbers(0..10));
     let (source, out, closed) = (log.clone(), sink.clone(), said.clone());
@@ -507,7 +477,7 @@ fn departing(farewell: Farewell, sink: &Arc<MemorySink>) -> (MemoryLog, Pipeline
     let options = PipelineOptions { drain_timeout: Duration::from_millis(300), ..lively(0) };
     let handle = start(options, move || {
         let (inner, log) = (source.source(5), source.clone());
-        let source = Departing { inner, log, farewell, closed: closed.clone(), opens: opens.clone() };
+        let source = Departing { inner, log, farewell, closed: closed.clone(), opens: opens.clone(), closes };
         TaskStages::new(Box::new(source), Box::new(PassThrough), vec![Route::required("all", None, out.clone())])
     });
     (log, handle.unwrap(), (said, again))

@@ -15,7 +15,6 @@ use iotml_core::score::ScoreError;
 use super::check::show;
 use super::refused::{Outlook, Refused};
 use super::sample::Sample;
-
 use crate::evaluation::{EvaluationError, Input, Keys};
 use crate::model::Model;
 use crate::row_scorer::Rows;

@@ -36,12 +36,11 @@ fn inv_8_a_worker_that_starts_refuses_what_others_refused_and_goes_on_with_the_v
             let load = world.load();
             wait("rows", || world.sinks.iter().all(|sink| sink.n_stored() > 1000), || handle.health().detail);
             world.wait_for(&version, ModelState::Unavailable, 1);
-            let reports = world.reports(&version);
-            let refusals: Vec<_> = reports.iter().filter(|report| report.state == ModelState::Unavailable).collect();
+            let refusals = world.refusals(&version);
             let cause = refusals[0].cause.clone().unwrap();
             println!("{what}: {cause}");
             assert!(cause.contains(says), "{what}: {cause}");
-            assert_eq!(refusals.len(), 1, "{what}: {reports:?}");
+            assert_eq!(refusals.len(), 1, "{what}: {refusals:?}");
             let n = load.stop();
             let health = handle.health();
             assert!(health.is_healthy && health.is_ready && health.detail.contains(says), "{what}: {}", health.detail);

@@ -132,13 +132,12 @@ fn inv_8_each_bad_model_leaves_what_runs_and_is_reported_once() {
             let version = announcement.version.clone();
             world.announce([announcement]);
             world.wait_for(&version, ModelState::Unavailable, 1);
-            let reports = world.reports(&version);
-            let refusals: Vec<_> = reports.iter().filter(|report| report.state == ModelState::Unavailable).collect();
+            let refusals = world.refusals(&version);
             let cause = refusals[0].cause.clone().unwrap();
             println!("{what}: {cause}");
             assert!(cause.contains(says), "{what}: {cause}");
             assert!(cause.ends_with("version 1 goes on"), "{what}: {cause}");
-            assert_eq!((refusals.len(), refusals[0].instance.as_str()), (1, "local"), "{what}: {reports:?}");
+            assert_eq!((refusals.len(), refusals[0].instance.as_str()), (1, "local"), "{what}: {refusals:?}");
             let health = handle.health();
             super::world::wait("notice", || handle.health().detail.contains(says), || handle.health().detail);
             assert!(health.is_ready && health.is_healthy, "{what}: {}", health.detail);

@@ -164,13 +164,12 @@ fn inv_8_a_bucket_that_fails_or_hangs_leaves_what_runs_and_is_asked_again() {
             world::wait("rows go on", || world.sinks[0].n_stored() > n_then + 1000, String::new);
             let n_asked = server.n_requests();
             world::wait("it is asked again", || server.n_requests() > n_asked, || format!("{n_asked} requests"));
-            let reports = world.reports(&version);
-            let refusals: Vec<_> = reports.iter().filter(|report| report.state == ModelState::Unavailable).collect();
+            let refusals = world.refusals(&version);
             let cause = refusals[0].cause.clone().unwrap();
             println!("{says}: {cause}");
             assert!(cause.contains(says) && cause.ends_with(&format!("version {before} goes on")), "{cause}");
             assert!(!cause.contains(&password), "{cause}");
-            assert_eq!(refusals.len(), 1, "it is said once: {reports:?}");
+            assert_eq!(refusals.len(), 1, "it is said once: {refusals:?}");
             *trouble.lock().unwrap() = None;
             world.wait_for(&version, ModelState::Ready, 2);
         }

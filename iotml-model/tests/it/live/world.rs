@@ -150,6 +150,13 @@ impl World {
         self.feed.reports().into_iter().filter(|report| report.version == version).collect()
     }
 
+    /// The reports that a version is refused.
+    pub fn refusals(&self, version: &str) -> Vec<ModelStatus> {
+        let mut reports = self.reports(version);
+        reports.retain(|report| report.state == ModelState::Unavailable);
+        reports
+    }
+
     /// Waits until a version was reported to be in this state by `n` reports.
     #[track_caller]
     pub fn wait_for(&self, version: &str, state: ModelState, n: usize) {

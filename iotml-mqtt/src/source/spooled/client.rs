@@ -124,13 +124,12 @@ impl Client {
                 Trouble::fatal(&format!("{server} refused to subscribe to {filter:?} (code {code:#x}); {RIGHTS}"))
             }
             Some(Err(error)) => {
-                let is_refusal = self.client.is_connected();
-                let what = if is_refusal { "refused to subscribe" } else { "ended the connection while subscribing" };
+                let (class, what) = match self.client.is_connected() {
+                    true => (Class::Fatal, "refused to subscribe"),
+                    false => (Class::Retryable, "ended the connection while subscribing"),
+                };
                 let filters = shared.mapping.filters();
-                let mut trouble =
-                    Trouble::fatal_from(format!("{server} {what} to {filters:?} ({error}); {RIGHTS}"), error);
-                trouble.class = if is_refusal { Class::Fatal } else { Class::Retryable };
-                trouble
+                Trouble::of(class, format!("{server} {what} to {filters:?} ({error}); {RIGHTS}"), error)
             }
             None => Trouble::no_answer(server, "SUBACK"),
         };
@@ -344,9 +343,7 @@ fn cannot_use(server: &Server, error: Error) -> Trouble {
         ) => Class::Fatal,
         _ => Class::Retryable,
     };
-    let mut trouble = Trouble::fatal_from(message, error);
-    trouble.class = class;
-    trouble
+    Trouble::of(class, message, error)
 }
 
 fn advice(server: &Server, error: &Error) -> &'static str {

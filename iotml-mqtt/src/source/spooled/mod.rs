@@ -128,12 +128,8 @@ async fn begin(
     let Some(spool) = &config.spool else { return Err(Trouble::fatal("the paho backend needs spool.dir")) };
     let spool = Spool::open(folder, spool.max_bytes.0 as u64, spool.fsync).map_err(|error| {
         // Whoever has it may be ourselves of before, whose client is still being closed.
-        let is_in_use = matches!(error, SpoolError::InUse { .. });
-        let mut trouble = Trouble::fatal_from(error.to_string(), error);
-        if is_in_use {
-            trouble.class = Class::Retryable;
-        }
-        trouble
+        let class = if matches!(error, SpoolError::InUse { .. }) { Class::Retryable } else { Class::Fatal };
+        Trouble::of(class, error.to_string(), error)
     })?;
     let spool = Arc::new(spool);
     show(&spool, gauges);
